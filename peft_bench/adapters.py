@@ -1,0 +1,336 @@
+"""Adapter folders: the card that tells how an adapter was made, and proof that it really loaded.
+
+``adapters/NAME`` holds PEFT's own files (``adapter_config.json``, ``adapter_model.safetensors``),
+``recipe.yaml``, ``card.json`` and the card rendered as ``README.md``.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from peft_bench import schema
+from peft_bench.errors import Faults, MissingError, PeftBenchError, UsageError
+
+if TYPE_CHECKING:
+    import torch
+
+CARD_SCHEMA_VERSION = 1
+CARD_FILE = "card.json"
+CONFIG_FILE = "adapter_config.json"
+WEIGHTS_FILE = "adapter_model.safetensors"
+
+
+@dataclass(frozen=True, slots=True)
+class BaseCard:
+    """The base model as it was loaded. ``fingerprint``: see :func:`fingerprint`."""
+
+    id: str
+    revision: str | None
+    commit: str | None
+    dtype: str
+    quantization: str | None
+    model_type: str
+    parameters: int
+    fingerprint: str
+
+
+@dataclass(frozen=True, slots=True)
+class PromptCard:
+    """The prompt that the adapter was trained with."""
+
+    name: str
+    text: str
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True)
+class Costs:
+    """What training took. Tokens are real ones, padding left out; memory is the process's peak.
+
+    On a GPU ``train_peak_bytes`` is CUDA's ``max_memory_allocated`` and ``reserved_peak_bytes``
+    its ``max_memory_reserved``; on a CPU it is the peak resident set, and reserved is absent.
+    """
+
+    device: str
+    load_wall_s: float
+    train_wall_s: float
+    tokens_per_s: float
+    load_peak_bytes: int | None
+    train_peak_bytes: int | None
+    reserved_peak_bytes: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How training went; losses are means over label tokens, in nats."""
+
+    steps: int
+    epochs: float
+    train_loss: float
+    validation_loss: float | None
+    best_step: int | None
+    truncated_prompts: int
+    truncated_targets: int
+
+
+@dataclass(frozen=True, slots=True)
+class AdapterCard:
+    """Everything that a record must know of an adapter."""
+
+    schema_version: int
+    name: str
+    created: str
+    recipe: dict[str, Any]
+    recipe_sha256: str
+    method: str
+    base: BaseCard
+    prompt: PromptCard
+    data: dict[str, Any]
+    custom_data: bool
+    trainable_parameters: int
+    adapter_sha256: str
+    adapter_bytes: int
+    costs: Costs
+    outcome: Outcome
+    versions: dict[str, str]
+
+
+def read_card(folder: Path) -> AdapterCard | None:
+    """The card in an adapter's folder; None if the folder is not one of ours.
+
+    Raises:
+        UsageError: the card is faulty or of a newer schema.
+    """
+    file = folder / CARD_FILE
+    if not file.is_file():
+        return None
+    try:
+        raw = json.loads(file.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise UsageError(
+            place=str(file), problem=f"is not JSON: {error}", remedy="train the adapter anew"
+        ) from None
+    version = raw.get("schema_version") if isinstance(raw, dict) else None
+    if isinstance(version, int) and version > CARD_SCHEMA_VERSION:
+        raise UsageError(
+            place=str(file),
+            problem=f"was written by a newer peft-bench (schema {version})",
+            remedy="upgrade peft-bench",
+        )
+    faults = Faults(str(file))
+    card = schema.read(AdapterCard, raw, "", faults)
+    faults.raise_if_any()
+    return card
+
+
+def write_card(folder: Path, card: AdapterCard) -> None:
+    """Writes ``card.json`` and the model card ``README.md``."""
+    plain = dataclasses.asdict(card)
+    (folder / CARD_FILE).write_text(json.dumps(plain, indent=2) + "\n", encoding="utf-8")
+    (folder / "README.md").write_text(render_model_card(card), encoding="utf-8")
+
+
+def content_sha256(folder: Path) -> str:
+    """Hash of what PEFT loads: configuration and weights. Equal hashes mean the same adapter."""
+    digest = hashlib.sha256()
+    for name in (CONFIG_FILE, WEIGHTS_FILE):
+        digest.update((folder / name).read_bytes())
+    return digest.hexdigest()
+
+
+def check_folder(folder: Path) -> AdapterCard | None:
+    """Refuses a folder that cannot be scored, before any model loads; returns its card, if any.
+
+    Raises:
+        MissingError: no such folder, or a file of the adapter is missing.
+        UsageError: the weights are truncated, or are not those that the card describes.
+    """
+    if not folder.is_dir():
+        raise MissingError(
+            place=str(folder), problem="no such adapter folder", remedy="train it, or mend the path"
+        )
+    for name in (CONFIG_FILE, WEIGHTS_FILE):
+        if not (folder / name).is_file():
+            raise MissingError(
+                place=str(folder),
+                problem=f"has no {name}: not a whole PEFT adapter",
+                remedy="train it again, or copy the whole folder",
+            )
+    saved_tensors(folder)
+    card = read_card(folder)
+    if card is not None and card.adapter_sha256 != content_sha256(folder):
+        raise UsageError(
+            place=str(folder),
+            problem="the adapter's files are not those that card.json describes",
+            remedy="restore the files, or delete card.json to score it without its history",
+        )
+    return card
+
+
+def saved_tensors(folder: Path) -> dict[str, torch.Tensor]:
+    """The tensors of an adapter's file by name.
+
+    Raises:
+        UsageError: the file is truncated or no safetensors file.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    file = folder / WEIGHTS_FILE
+    try:
+        return load_file(file)
+    except (SafetensorError, OSError) as error:
+        raise UsageError(
+            place=str(file),
+            problem=f"cannot be read ({error}): truncated or not a safetensors file",
+            remedy="train the adapter again, or copy the file anew",
+        ) from None
+
+
+def verify_loaded(model: Any, folder: Path) -> int:
+    """Proves that the adapter in ``folder`` is what ``model`` holds; returns how many tensors.
+
+    Every tensor of the file must be in the model with equal values (cast to the loaded dtype),
+    and the model must hold no adapter tensor that the file lacks.
+
+    Args:
+        model: a PeftModel, or a transformers model with PEFT's layers injected.
+
+    Raises:
+        PeftBenchError: naming the tensors that differ, are missing or are unexpected.
+    """
+    import torch
+
+    saved = {_bare_key(key): value for key, value in saved_tensors(folder).items()}
+    loaded = {_bare_key(key): value for key, value in _adapter_state(model).items()}
+    everything: dict[str, torch.Tensor] | None = None
+    problems: list[str] = []
+    for key, value in saved.items():
+        if key not in loaded:
+            # Embeddings saved with the adapter are plain parameters of the model.
+            if everything is None:
+                everything = {_bare_key(k): v for k, v in model.state_dict().items()}
+            if key not in everything:
+                problems.append(f"{key} of the file is not in the model")
+                continue
+            loaded[key] = everything[key]
+        held = loaded[key].detach().cpu()
+        if held.shape != value.shape or not torch.equal(held, value.to(held.dtype)):
+            problems.append(f"{key} differs from the file")
+    problems += [f"{key} of the model is not in the file" for key in loaded if key not in saved]
+    if problems:
+        shown = "; ".join(problems[:5]) + (
+            f"; and {len(problems) - 5} more" if problems[5:] else ""
+        )
+        raise PeftBenchError(
+            place=str(folder),
+            problem=f"the adapter did not really load: {shown}",
+            remedy="score it on the base it was made for, with the PEFT version that saved it",
+        )
+    return len(saved)
+
+
+def _adapter_state(model: Any) -> dict[str, torch.Tensor]:
+    from peft import PeftModel, get_peft_model_state_dict
+
+    if not isinstance(model, PeftModel):
+        # Prompt learning hands the base model a bound method of the PeftModel around it.
+        owner = getattr(getattr(model, "prepare_inputs_for_generation", None), "__self__", None)
+        if isinstance(owner, PeftModel):
+            model = owner
+    if not isinstance(getattr(model, "peft_config", None), dict):
+        raise PeftBenchError(
+            place="model",
+            problem="no adapter is loaded on it",
+            remedy="name the adapter in --model_args peft=...",
+        )
+    state: dict[str, torch.Tensor] = get_peft_model_state_dict(model, save_embedding_layers=False)
+    return state
+
+
+def _bare_key(key: str) -> str:
+    for prefix in ("base_model.model.", "base_model."):
+        key = key.removeprefix(prefix)
+    return key
+
+
+def fingerprint(model: Any, *, quantized: bool) -> str:
+    """A hash that tells base models apart, whatever dtype they were loaded in.
+
+    Covers the name, shape and first 64 values (as bfloat16) of every parameter of the base, with
+    PEFT's wrappers and adapter weights left out; of a quantised model, only of the parameters
+    that quantisation leaves alone.
+    """
+    import torch
+
+    digest = hashlib.sha256()
+    for name, parameter in sorted(_base_parameters(model)):
+        if quantized and parameter.dim() > 1:
+            continue
+        head = parameter.detach().flatten()[:64].to("cpu", torch.bfloat16).view(torch.uint8)
+        digest.update(f"{name} {list(parameter.shape)} ".encode())
+        digest.update(bytes(head.tolist()))
+    return digest.hexdigest()
+
+
+def _base_parameters(model: Any) -> Iterator[tuple[str, torch.Tensor]]:
+    from peft import PeftModel
+    from peft.tuners.tuners_utils import BaseTuner, BaseTunerLayer
+
+    base = model.get_base_model() if isinstance(model, PeftModel) else model
+    if isinstance(base, BaseTuner):
+        base = base.model
+    skipped: set[int] = set()
+    for module in base.modules():
+        if isinstance(module, BaseTunerLayer):
+            for attribute in module.adapter_layer_names:
+                part = getattr(module, attribute, None)
+                if part is not None and hasattr(part, "parameters"):
+                    skipped.update(id(parameter) for parameter in part.parameters())
+    for name, parameter in base.named_parameters():
+        if id(parameter) in skipped or ".modules_to_save." in name:
+            continue
+        yield name.replace(".base_layer.", ".").replace(".original_module.", "."), parameter
+
+
+def render_model_card(card: AdapterCard) -> str:
+    """The card as a model card in Markdown, with the hub's metadata block."""
+    import yaml
+
+    meta = {
+        "base_model": card.base.id,
+        "library_name": "peft",
+        "pipeline_tag": "text-generation",
+        "tags": ["code", "python", "peft-bench", card.method],
+    }
+    loss = card.outcome.validation_loss
+    facts = {
+        "Method": card.method,
+        "Base model": f"`{card.base.id}`, {card.base.quantization or card.base.dtype}",
+        "Trainable parameters": f"{card.trainable_parameters:,} of {card.base.parameters:,}",
+        "Training data": ", ".join(
+            f"{name} ({info['rows']} rows{', custom' if info['custom'] else ''})"
+            for name, info in card.data.items()
+        ),
+        "Steps": f"{card.outcome.steps} ({card.outcome.epochs:.2f} epochs)",
+        "Validation loss": "-" if loss is None else f"{loss:.4f} (step {card.outcome.best_step})",
+        "Training time": f"{card.costs.train_wall_s:.0f} s on {card.costs.device}",
+        "Tokens a second": f"{card.costs.tokens_per_s:.0f}",
+        "Adapter": f"{card.adapter_bytes:,} bytes, sha256 `{card.adapter_sha256[:16]}`",
+        "Prompt": f"`{card.prompt.name}` (sha256 `{card.prompt.sha256[:16]}`)",
+    }
+    table = "\n".join(f"| {key} | {value} |" for key, value in facts.items())
+    header = yaml.safe_dump(meta, sort_keys=False).rstrip()
+    return (
+        f"---\n{header}\n---\n\n# {card.name}\n\n"
+        f"A PEFT adapter trained with peft-bench {card.versions.get('peft-bench', '')}.\n\n"
+        f"| | |\n|---|---|\n{table}\n\n"
+        f"## Prompt\n\n```text\n{card.prompt.text}```\n\n"
+        f"## Score it\n\n```sh\npeft-bench eval PATH/TO/{card.name} --tasks conala\n```\n"
+    )

@@ -1,0 +1,305 @@
+"""``peft-bench eval``: the harness scores an adapter (or a base model), and a record is kept.
+
+The work happens in ``NAME.partial``; it is renamed to ``NAME`` when results, samples and record
+are whole. Answers are cached as they come, so that an interrupted evaluation goes on where it
+stopped.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from peft_bench import adapters, data, harness, paths, records
+from peft_bench.errors import MissingError, PeftBenchError, UsageError
+from peft_bench.models import resolve_dtype
+from peft_bench.recording import build_record
+
+_PARTIAL = ".partial"
+_REQUEST_FILE = "request.json"
+
+
+@dataclass(frozen=True, slots=True)
+class _Subject:
+    """What is scored: a base model, and the adapter on it, if any."""
+
+    model: str
+    revision: str | None
+    dtype: str
+    quantization: str | None
+    prompt: str | None
+    adapter: Path | None
+    card: adapters.AdapterCard | None
+
+
+def evaluate(
+    adapter: str | Path | None = None,
+    *,
+    model: str | None = None,
+    tasks: Sequence[str],
+    out: str | Path | None = None,
+    harness_args: Sequence[str] = (),
+) -> records.RunRecord:
+    """Scores an adapter, or a base model alone, with the harness; returns the record kept.
+
+    Base, revision, dtype, quantisation and prompt come from the adapter's card. If the folder
+    exists already and holds the same evaluation, nothing is done.
+
+    Args:
+        adapter: an adapter's folder; None scores ``model`` alone.
+        model: a hub id or folder; with an adapter, where its base lies now (it is verified).
+        tasks: names of harness tasks, ours or its own.
+        out: the evaluation's folder; ``evaluations/<model or adapter>--<tasks>`` by default.
+        harness_args: further options of ``lm_eval``, such as ``["--batch_size", "8"]``.
+
+    Raises:
+        UsageError: faulty arguments or adapter; or ``out`` holds another evaluation.
+        MissingError: the adapter, the model or the data cannot be had.
+        PeftBenchError: the adapter did not really load, was made for another base, or was
+            trained with another prompt; or results could not be written.
+        KeyboardInterrupt: stopped; answers so far are kept in ``OUT.partial``.
+    """
+    options = _parse_harness_args(harness_args)
+    subject = _subject(adapter, model, options)
+    _refuse_unsafe(tasks, options)
+    folder = Path(out) if out is not None else _default_folder(subject, tasks)
+    request = _request(subject, tasks, options, harness_args)
+    if folder.exists():
+        return _finished(folder, request)
+    partial = folder.with_name(folder.name + _PARTIAL)
+    _open_partial(partial, request)
+    started = time.perf_counter()
+    facts = _run_harness(subject, tasks, options, partial)
+    results = _read_results(partial)
+    record = build_record(
+        folder.name,
+        partial,
+        results,
+        facts,
+        adapter_name=subject.adapter.name if subject.adapter else None,
+        adapter_sha256=request["adapter_sha256"],
+        card=subject.card,
+        wall_s=time.perf_counter() - started,
+    )
+    try:
+        records.write_record(partial, record)
+        for cache in partial.glob("answers_rank*.db*"):
+            cache.unlink()
+        partial.rename(folder)
+    except OSError as error:
+        raise _disk_error(partial, error) from error
+    return record
+
+
+def _parse_harness_args(arguments: Sequence[str]) -> argparse.Namespace:
+    """The harness' own parser reads its own options; those that eval sets itself are refused."""
+    from lm_eval._cli.run import Run
+
+    for flag in ("--model", "--output_path", "--use_cache", "--log_samples", "--predict_only"):
+        if any(argument.split("=")[0] == flag for argument in arguments):
+            raise UsageError(
+                place=flag,
+                problem="is set by peft-bench eval itself",
+                remedy="leave it out, or call lm_eval directly",
+            )
+    parser = argparse.ArgumentParser(prog="peft-bench eval")
+    Run.create(parser.add_subparsers())
+    namespace: argparse.Namespace = parser.parse_args(["run", *arguments])
+    return namespace
+
+
+def _subject(
+    adapter: str | Path | None, model: str | None, options: argparse.Namespace
+) -> _Subject:
+    given = dict(options.model_args or {})
+    if adapter is None:
+        if model is None:
+            raise UsageError(
+                place="peft-bench eval",
+                problem="neither an adapter nor a model is named",
+                remedy="give an adapter's folder, or --model ID",
+            )
+        dtype = str(given.get("dtype") or resolve_dtype("auto"))
+        quantization = given.get("quantization")
+        return _Subject(model, given.get("revision"), dtype, quantization, None, None, None)
+    folder = Path(adapter)
+    card = adapters.check_folder(folder)
+    if card is not None:
+        base = card.base
+        dtype = str(given.get("dtype") or base.dtype)
+        return _Subject(
+            model or base.id,
+            base.revision,
+            dtype,
+            base.quantization,
+            card.prompt.name,
+            folder,
+            card,
+        )
+    config = json.loads((folder / adapters.CONFIG_FILE).read_text(encoding="utf-8"))
+    base_id = model or config.get("base_model_name_or_path")
+    if not base_id:
+        raise UsageError(
+            place=str(folder),
+            problem="has no card and its configuration names no base model",
+            remedy="name it: --model ID",
+        )
+    dtype = str(given.get("dtype") or resolve_dtype("auto"))
+    return _Subject(base_id, given.get("revision"), dtype, None, None, folder, None)
+
+
+def _refuse_unsafe(tasks: Sequence[str], options: argparse.Namespace) -> None:
+    if getattr(options, "confirm_run_unsafe_code", False):
+        return
+    for task in tasks:
+        config = harness.task_config(task)
+        if config is not None and config.get("unsafe_code"):
+            raise UsageError(
+                place=f"task {task}",
+                problem="executes programs that the model wrote",
+                remedy="read sandbox/README.md, then add --confirm_run_unsafe_code",
+            )
+
+
+def _default_folder(subject: _Subject, tasks: Sequence[str]) -> Path:
+    name = subject.adapter.name if subject.adapter else Path(subject.model).name
+    return Path("evaluations") / f"{name}--{'+'.join(tasks)}"
+
+
+def _request(
+    subject: _Subject,
+    tasks: Sequence[str],
+    options: argparse.Namespace,
+    harness_args: Sequence[str],
+) -> dict[str, Any]:
+    """What tells one evaluation from another: the same request gives the same scores.
+
+    Reads the rows, so that missing or faulty ones are told before the model loads.
+    """
+    versions = {
+        task: config["metadata"]["version"] if (config := harness.task_config(task)) else None
+        for task in tasks
+    }
+    folder = subject.adapter
+    data_dir = (options.metadata or {}).get("data_dir")
+    rows = {
+        task: data.load_split(task, "test", data_dir=data_dir).sha256
+        for task in tasks
+        if task in data.SOURCES
+    }
+    return {
+        "model": subject.model,
+        "revision": subject.revision,
+        "dtype": subject.dtype,
+        "quantization": subject.quantization,
+        "adapter_sha256": adapters.content_sha256(folder) if folder is not None else None,
+        "tasks": versions,
+        "rows": rows,
+        "harness_args": list(harness_args),
+    }
+
+
+def _finished(folder: Path, request: Mapping[str, Any]) -> records.RunRecord:
+    file = folder / _REQUEST_FILE
+    if file.is_file() and json.loads(file.read_text(encoding="utf-8")) == request:
+        return records.read_record(folder)
+    raise UsageError(
+        place=str(folder),
+        problem="holds another evaluation",
+        remedy="choose another --out, or delete the folder",
+    )
+
+
+def _open_partial(partial: Path, request: Mapping[str, Any]) -> None:
+    file = partial / _REQUEST_FILE
+    mine = json.dumps(request, indent=2) + "\n"
+    try:
+        if partial.exists() and (not file.is_file() or file.read_text(encoding="utf-8") != mine):
+            shutil.rmtree(partial)
+        partial.mkdir(parents=True, exist_ok=True)
+        for stale in (*partial.glob("results_*.json"), *partial.glob("samples_*.jsonl")):
+            stale.unlink()
+        file.write_text(mine, encoding="utf-8")
+    except OSError as error:
+        raise _disk_error(partial, error) from error
+
+
+def _run_harness(
+    subject: _Subject, tasks: Sequence[str], options: argparse.Namespace, partial: Path
+) -> dict[str, Any]:
+    """Runs the harness' own command with our model class; returns what was seen of the model."""
+    from peft_bench.verified_model import MODEL_NAME, Expected, VerifiedHFLM
+
+    options.model = MODEL_NAME
+    options.tasks = list(tasks)
+    options.model_args = {
+        **(options.model_args or {}),
+        "pretrained": subject.model,
+        "dtype": subject.dtype,
+        **({"revision": subject.revision} if subject.revision else {}),
+        **({"peft": str(subject.adapter)} if subject.adapter else {}),
+        **({"quantization": subject.quantization} if subject.quantization else {}),
+    }
+    if subject.prompt is not None:
+        options.metadata = {"prompt": subject.prompt, **(options.metadata or {})}
+    # The harness treats a path that ends in .json as a file name to put its date into.
+    options.output_path = str(partial / "results.json")
+    options.log_samples = True
+    options.use_cache = str(partial / "answers")
+    if not paths.tasks_are_installed() and options.include_path is None:
+        options.include_path = str(paths.tasks_dir())
+    VerifiedHFLM.expected = Expected(subject.adapter, subject.card)
+    try:
+        options.func(options)
+    except PeftBenchError:
+        raise
+    except (ValueError, OSError, RuntimeError) as error:
+        raise _harness_error(error) from error
+    return VerifiedHFLM.facts
+
+
+def _harness_error(error: Exception) -> PeftBenchError:
+    said = str(error).strip().split("\n", 1)[0][:400]
+    if "Tasks not found" in said:
+        return UsageError(place="--tasks", problem=said, remedy="see `peft-bench list tasks`")
+    if isinstance(error, OSError):
+        return MissingError(
+            place="lm_eval",
+            problem=said,
+            remedy="check the model's id or folder, the network, and free disk space",
+        )
+    return PeftBenchError(place="lm_eval", problem=said, remedy="see the traceback with --verbose")
+
+
+def _read_results(partial: Path) -> dict[str, Any]:
+    """The harness' results; it only warns when it cannot save them, so they are looked for."""
+    found = sorted(partial.glob("results_*.json"))
+    if not found:
+        raise PeftBenchError(
+            place=str(partial),
+            problem="the harness could not save its results",
+            remedy="free some disk space and run the same command again: answers are kept",
+        )
+    results: dict[str, Any] = json.loads(found[-1].read_text(encoding="utf-8"))
+    for task in results["configs"]:
+        if not list(partial.glob(f"samples_{task}_*.jsonl")):
+            raise PeftBenchError(
+                place=str(partial),
+                problem=f"the harness could not save the samples of {task}",
+                remedy="free some disk space and run the same command again: answers are kept",
+            )
+    return results
+
+
+def _disk_error(partial: Path, error: OSError) -> PeftBenchError:
+    return PeftBenchError(
+        place=str(partial),
+        problem=f"could not be written: {error}",
+        remedy="free some space and run the same command again: answers so far are kept",
+    )

@@ -1,0 +1,41 @@
+"""The prompts that models are trained and scored with: defined once, told apart by a hash.
+
+Source: the instruction format of the study's published scripts (arXiv 2308.10462); the
+sequence-to-sequence form prefixes the task in words, as T5's pre-training did.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+
+_SLOT = "{intent}"
+
+
+@dataclass(frozen=True, slots=True)
+class PromptTemplate:
+    """A prompt with one slot, ``{intent}``; response and end-of-sequence token follow it."""
+
+    name: str
+    text: str
+
+    def render(self, intent: str) -> str:
+        """The prompt for one intent; blank space around the intent is dropped."""
+        return self.text.replace(_SLOT, intent.strip())
+
+    @property
+    def sha256(self) -> str:
+        """Hash of the template's text: equal hashes mean equal prompts for equal intents."""
+        return hashlib.sha256(self.text.encode()).hexdigest()
+
+
+PROMPTS: dict[str, PromptTemplate] = {
+    template.name: template
+    for template in (
+        PromptTemplate("instruction", "### Instruction:\n{intent}\n### Response:\n"),
+        PromptTemplate(
+            "instruction-seq2seq",
+            "Generate Python code: ### Instruction:\n{intent}\n### Response:\n",
+        ),
+    )
+}

@@ -1,0 +1,87 @@
+"""``peft-bench quickstart``: the main job, end to end, on a small real model and a small task.
+
+Everything goes into one folder; a second run finds what is done already and only reports.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from pathlib import Path
+
+from peft_bench import leaderboard, paths, records, smollm2
+from peft_bench.evaluation import evaluate
+from peft_bench.recipe import load_recipe
+from peft_bench.training import train
+
+TASK = "quickstart"
+
+
+def quickstart(out: Path = Path("quickstart"), *, model: str | None = None) -> list[Path]:
+    """Trains a LoRA adapter, scores base and adapter, exports the leaderboard.
+
+    Args:
+        out: the folder for adapters, evaluations and the leaderboard.
+        model: a hub id or folder; SmolLM2-135M-Instruct by default.
+
+    Returns:
+        The leaderboard's files: CSV, Markdown and HTML.
+
+    Raises:
+        PeftBenchError: see :func:`peft_bench.train` and :func:`peft_bench.evaluate`.
+    """
+    started = time.perf_counter()
+    _say("1/4 the model: SmolLM2-135M-Instruct" if model is None else f"1/4 the model: {model}")
+    source = model or smollm2.locate()
+    recipe = load_recipe(paths.recipes_dir() / "quickstart.yaml", [f"model.id={source}"])
+    _say(f"2/4 training a LoRA adapter ({recipe.training.epochs:g} epochs)")
+    adapter = train(recipe, out / "adapters" / recipe.name)
+    # The programs that the model writes run in the sandbox, at the best level of this machine.
+    options = ["--batch_size", "16", "--confirm_run_unsafe_code"]
+    _say("3/4 scoring the base model and the adapter with lm-evaluation-harness")
+    folders = [out / "evaluations" / name for name in ("base", recipe.name)]
+    evaluate(model=source, tasks=[TASK], out=folders[0], harness_args=options)
+    evaluate(adapter, tasks=[TASK], out=folders[1], harness_args=options)
+    _say("4/4 the leaderboard")
+    found, problems = records.find_records(folders)
+    for problem in problems:
+        raise problem
+    rows = leaderboard.build_rows(found)
+    files = [out / f"leaderboard.{suffix}" for suffix in ("csv", "md", "html")]
+    leaderboard.write_csv(rows, files[0])
+    leaderboard.write_markdown(rows, files[1])
+    leaderboard.write_html(rows, files[2], title="peft-bench quickstart (a demonstration)")
+    print(leaderboard.format_table(rows))
+    for row in rows:
+        print(_difference(row), end="")
+    print(f"Done in {time.perf_counter() - started:.0f} s. Written: {', '.join(map(str, files))}\n")
+    print(_next_commands(source, adapter, out))
+    return files
+
+
+def _difference(row: leaderboard.LeaderboardRow) -> str:
+    if row.difference is None:
+        return ""
+    clear = "a clear difference" if (row.difference_p or 1.0) < 0.05 else "no clear difference"
+    return (
+        f"{row.method} against the base, {row.primary_metric}: {100 * row.difference:+.1f} points "
+        f"(95 % {100 * (row.difference_low or 0):+.1f} to {100 * (row.difference_high or 0):+.1f}, "
+        f"p = {row.difference_p:.4f}, paired bootstrap over {row.n} problems): {clear}.\n"
+    )
+
+
+def _next_commands(source: str, adapter: Path, out: Path) -> str:
+    include = "" if paths.tasks_are_installed() else f" --include_path {paths.tasks_dir()}"
+    return f"""\
+Next:
+  the page          open {out / "leaderboard.html"}
+  the same scores   lm_eval --model hf --model_args pretrained={source},peft={adapter} \\
+                      --tasks {TASK} --batch_size 16 --confirm_run_unsafe_code{include}
+  a real task       peft-bench train recipes/conala_lora.yaml --set model.id={source}
+                    peft-bench eval adapters/codegen-350m-mono-conala-lora --tasks conala
+  what is here      peft-bench doctor; peft-bench list tasks
+"""
+
+
+def _say(text: str) -> None:
+    print(f"== {text}", file=sys.stderr, flush=True)

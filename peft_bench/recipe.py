@@ -1,0 +1,234 @@
+"""A recipe: one experiment as a YAML file. The dataclasses below are its only schema."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from peft_bench import data, methods, prompts, schema
+from peft_bench.errors import Faults, MissingError, UsageError
+from peft_bench.paths import recipes_dir
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+
+
+@dataclass(frozen=True, slots=True)
+class BaseModel:
+    """The model to adapt.
+
+    ``id`` is a hub id or a local folder. ``dtype`` ``auto`` means float32 on a CPU and bfloat16
+    on a GPU (float16 where the GPU has no bfloat16). ``quantization`` ``4bit`` is NF4 with
+    double quantisation, ``8bit`` is LLM.int8.
+    """
+
+    id: str
+    revision: str | None = None
+    dtype: Literal["auto", "float32", "float16", "bfloat16"] = "auto"
+    quantization: Literal["4bit", "8bit"] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class MethodChoice:
+    """A PEFT method and its options, passed to PEFT's own configuration class as they are."""
+
+    name: str
+    options: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class DataChoice:
+    """What to train on: one task, or several for joint training (concatenated in this order).
+
+    Lengths are in tokens. Where a row is longer, the intent loses its end (the prompt's frame
+    stays whole) and the target is cut without an end-of-sequence token; the card counts both.
+    """
+
+    tasks: tuple[str, ...]
+    max_prompt_tokens: int = 64
+    max_target_tokens: int = 64
+    prompt: str | None = None
+    max_train_rows: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Training:
+    """How to train. ``batch_size`` is the effective one; ``micro_batch_size`` fits the memory."""
+
+    epochs: float = 5.0
+    batch_size: int = 8
+    micro_batch_size: int | None = None
+    learning_rate: float | None = None
+    optimizer: Literal["adafactor", "adamw_torch"] = "adafactor"
+    schedule: Literal["linear", "cosine", "constant"] = "linear"
+    warmup_ratio: float = 0.05
+    weight_decay: float = 0.0
+    max_steps: int | None = None
+    evaluations_per_epoch: int = 5
+    seed: int = 42
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """One experiment: a base model, a PEFT method, data, and how to train."""
+
+    name: str
+    model: BaseModel
+    method: MethodChoice
+    data: DataChoice
+    training: Training = field(default_factory=Training)
+
+    def to_dict(self) -> dict[str, Any]:
+        """As plain data, in the YAML file's own form."""
+        plain = dataclasses.asdict(self)
+        plain["data"]["tasks"] = list(self.data.tasks)
+        return plain
+
+    @property
+    def sha256(self) -> str:
+        """Hash of everything but the name: equal hashes mean the same experiment."""
+        plain = self.to_dict()
+        del plain["name"]
+        return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()
+
+
+def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
+    """The recipe in a YAML file, changed by ``KEY=VALUE`` overrides such as ``training.seed=7``.
+
+    Raises:
+        MissingError: there is no such file.
+        UsageError: the file is not YAML, or the recipe is faulty; all faults are told at once.
+    """
+    import yaml
+
+    file = Path(path)
+    try:
+        raw = yaml.safe_load(file.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        names = ", ".join(sorted(found.stem for found in recipes_dir().glob("*.yaml")))
+        raise MissingError(
+            place=str(file),
+            problem="no such recipe",
+            remedy=f"recipes that come with peft-bench, in {recipes_dir()}: {names}",
+        ) from None
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise UsageError(
+            place=str(file), problem=f"not a readable YAML file: {error}", remedy="mend the file"
+        ) from None
+    if isinstance(raw, dict):
+        for override in overrides:
+            _apply(raw, override)
+    return parse_recipe(raw, place=str(file))
+
+
+def parse_recipe(raw: object, *, place: str = "recipe") -> Recipe:
+    """A recipe from plain data.
+
+    Raises:
+        UsageError: with all faults at once.
+    """
+    faults = Faults(place)
+    recipe = schema.read(Recipe, raw, "", faults)
+    if isinstance(raw, Mapping):
+        _check_values(raw, faults)
+    faults.raise_if_any()
+    assert recipe is not None
+    return recipe
+
+
+def _apply(raw: dict[str, Any], override: str) -> None:
+    import yaml
+
+    key, equals, value = override.partition("=")
+    if not equals or not key:
+        raise UsageError(
+            place=f"--set {override}",
+            problem="not of the form KEY=VALUE",
+            remedy="write, say, --set training.seed=7",
+        )
+    *parents, last = key.split(".")
+    node = raw
+    for parent in parents:
+        node = node.setdefault(parent, {})
+        if not isinstance(node, dict):
+            raise UsageError(
+                place=f"--set {override}",
+                problem=f"{parent} is not a mapping in the recipe",
+                remedy="name a key inside a mapping",
+            )
+    node[last] = yaml.safe_load(value)
+
+
+def _check_values(raw: Mapping[str, Any], faults: Faults) -> None:
+    """What types alone cannot say; run on the raw mapping so that it is told with type faults."""
+    name = raw.get("name")
+    if isinstance(name, str) and not _NAME.fullmatch(name):
+        faults.add(
+            place="name",
+            problem=f"{name!r} cannot name a folder",
+            remedy="use letters, digits, '.', '_' and '-'",
+        )
+    _check_method(_section(raw, "method").get("name"), faults)
+    _check_data(_section(raw, "data"), faults)
+    training = _section(raw, "training")
+    for key in ("epochs", "batch_size", "micro_batch_size", "max_steps", "evaluations_per_epoch"):
+        _check_positive(training.get(key), f"training.{key}", faults)
+    batch, micro = training.get("batch_size", 8), training.get("micro_batch_size")
+    if isinstance(batch, int) and isinstance(micro, int) and micro > 0 and batch % micro:
+        faults.add(
+            place="training.micro_batch_size",
+            problem=f"{micro} does not divide batch_size {batch}",
+            remedy="choose a divisor, so that every update sees the same number of rows",
+        )
+
+
+def _section(raw: Mapping[str, Any], key: str) -> Mapping[str, Any]:
+    section = raw.get(key)
+    return section if isinstance(section, Mapping) else {}
+
+
+def _check_positive(value: object, place: str, faults: Faults) -> None:
+    if isinstance(value, int | float) and not isinstance(value, bool) and value <= 0:
+        faults.add(place=place, problem=f"{value} is not positive", remedy="give a number above 0")
+
+
+def _check_data(section: Mapping[str, Any], faults: Faults) -> None:
+    tasks = section.get("tasks")
+    for task in tasks if isinstance(tasks, list) else ():
+        if isinstance(task, str) and task not in data.SOURCES:
+            faults.add(
+                place="data.tasks",
+                problem=f"no data set is named {task!r}",
+                remedy=f"known: {', '.join(sorted(data.SOURCES))}",
+            )
+    if tasks == []:
+        faults.add(place="data.tasks", problem="names no data set", remedy="name at least one")
+    prompt = section.get("prompt")
+    if isinstance(prompt, str) and prompt not in prompts.PROMPTS:
+        faults.add(
+            place="data.prompt",
+            problem=f"no prompt is named {prompt!r}",
+            remedy=f"known: {', '.join(prompts.PROMPTS)}; leave it out for the model's own",
+        )
+    for key in ("max_prompt_tokens", "max_target_tokens", "max_train_rows"):
+        _check_positive(section.get(key), f"data.{key}", faults)
+
+
+def _check_method(name: object, faults: Faults) -> None:
+    if not isinstance(name, str) or name in methods.METHODS:
+        return
+    from peft.utils.peft_types import PeftType
+
+    known = {kind.value.lower() for kind in PeftType}
+    if name not in known:
+        faults.add(
+            place="method.name",
+            problem=f"no PEFT method is named {name!r}",
+            remedy=f"with defaults: {', '.join(methods.METHODS)}; also any PEFT type: "
+            + ", ".join(sorted(known)),
+        )

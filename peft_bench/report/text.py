@@ -1,0 +1,113 @@
+"""How figures and names read: one way for the terminal, Markdown and the web page."""
+
+from __future__ import annotations
+
+import unicodedata
+
+from peft_bench.report.row import LeaderboardRow
+
+DASH = "\N{EN DASH}"
+MINUS = "\N{MINUS SIGN}"
+PLUS_MINUS = "\N{PLUS-MINUS SIGN}"
+
+
+def printable(text: str) -> str:
+    """The text on one line, with nothing that steers a terminal or turns the reading direction.
+
+    Control, format and unassigned-surrogate characters become U+FFFD; white space a blank.
+    """
+    return "".join(
+        " " if char.isspace() else "\ufffd" if unicodedata.category(char) in _UNSEEN else char
+        for char in text
+    ).strip()
+
+
+_UNSEEN = {"Cc", "Cf", "Cs"}
+
+
+def percent(share: float, *, signed: bool = False) -> str:
+    """A share out of 100 with one decimal, without the sign of per cent."""
+    text = f"{share * 100:+.1f}" if signed else f"{share * 100:.1f}"
+    if text in ("+0.0", "-0.0"):
+        return "0.0"
+    return text.replace("-", MINUS)
+
+
+def score(row: LeaderboardRow) -> str:
+    """The primary score and its standard error, out of 100."""
+    if row.primary_stderr is None:
+        return percent(row.primary_value)
+    return f"{percent(row.primary_value)} {PLUS_MINUS} {percent(row.primary_stderr)}"
+
+
+def difference(row: LeaderboardRow) -> str:
+    """The difference from the base model and its 95 % interval, in points out of 100."""
+    if row.difference is None:
+        return ""
+    text = percent(row.difference, signed=True)
+    if row.difference_low is None or row.difference_high is None:
+        return text
+    low, high = (percent(end, signed=True) for end in (row.difference_low, row.difference_high))
+    return f"{text} [{low}, {high}]"
+
+
+def p_value(p: float | None) -> str:
+    """p with as many digits as it bears."""
+    if p is None:
+        return ""
+    if p < 0.001:
+        return "<0.001"
+    return f"{p:.3f}" if p < 0.1 else f"{p:.2f}"
+
+
+def count(number: int | None) -> str:
+    """A number of parameters with three digits: ``1.18 M``."""
+    if number is None:
+        return ""
+    return _scaled(number, 1000, ("", " k", " M", " G", " T"))
+
+
+def size(number_bytes: int | None) -> str:
+    """A size in binary units with three digits: ``21.3 GiB``."""
+    if number_bytes is None:
+        return ""
+    return _scaled(number_bytes, 1024, (" B", " KiB", " MiB", " GiB", " TiB"))
+
+
+def duration(seconds: float | None) -> str:
+    """A time in its two largest units: ``1 h 05 min``."""
+    if seconds is None:
+        return ""
+    if seconds < 59.95:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 60:
+        return f"{minutes} min {rest:02} s"
+    return f"{minutes // 60} h {minutes % 60:02} min"
+
+
+def method(row: LeaderboardRow) -> str:
+    """The method, or that there is none, and how the base model is quantised."""
+    name = "base model" if row.method == "none" else row.method
+    return printable(f"{name}, {row.quantization}" if row.quantization else name)
+
+
+def remarks(row: LeaderboardRow) -> list[str]:
+    """All that qualifies the score, most weighty first."""
+    found = ["demonstration"] if row.demonstration else []
+    if row.status != "complete":
+        found.append(row.status)
+    if row.custom_data and "custom data" not in row.marks:
+        found.append("custom data")
+    return [printable(text) for text in [*found, *row.marks.split("; ")] if text]
+
+
+def _scaled(number: int, base: int, units: tuple[str, ...]) -> str:
+    value, unit = float(number), 0
+    # Compared as it will be shown, so that 999.9 k does not read 1000 k.
+    while unit < len(units) - 1 and round(value, 0 if unit == 0 else 1) >= base:
+        value, unit = value / base, unit + 1
+    if unit == 0:
+        return f"{number}{units[0]}"
+    decimals = 2 if value < 9.995 else 1 if value < 99.95 else 0
+    return f"{value:.{decimals}f}{units[unit]}"

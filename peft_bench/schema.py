@@ -1,0 +1,150 @@
+"""Dataclasses as the only schema: reads mappings into them and tells all faults at once.
+
+Unknown keys, missing keys and wrong types are collected with the dotted place of
+each; nothing is coerced but whole numbers to floats, and texts such as ``3e-4`` that YAML 1.1
+does not take for a number.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import types
+from collections.abc import Mapping
+from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+
+from peft_bench.errors import Faults
+
+T = TypeVar("T")
+
+
+class _Invalid:
+    """Stands for a value that was refused; its fault is already noted."""
+
+
+INVALID = _Invalid()
+
+
+def read(cls: type[T], data: object, place: str, faults: Faults) -> T | None:
+    """An instance of dataclass ``cls`` from a mapping, or None once ``faults`` names why not."""
+    if not isinstance(data, Mapping):
+        faults.add(
+            place=place,
+            problem=f"{_show(data)} is not a mapping",
+            remedy="write KEY: VALUE lines here",
+        )
+        return None
+    hints = get_type_hints(cls)
+    fields = {field.name: field for field in dataclasses.fields(cls)}  # type: ignore[arg-type]
+    before = len(faults)
+    values: dict[str, Any] = {}
+    for key, value in data.items():
+        where = f"{place}.{key}" if place else str(key)
+        if key not in fields:
+            near = difflib.get_close_matches(str(key), list(fields), n=1)
+            hint = f"did you mean {near[0]}?" if near else f"known keys: {', '.join(fields)}"
+            faults.add(place=where, problem="unknown key", remedy=hint)
+            continue
+        parsed = _parse(hints[key], value, where, faults)
+        if parsed is not INVALID:
+            values[key] = parsed
+    for name, field in fields.items():
+        required = (
+            field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
+        )
+        if required and name not in data:
+            where = f"{place}.{name}" if place else name
+            faults.add(place=where, problem="missing", remedy=f"give a {_describe(hints[name])}")
+    return cls(**values) if len(faults) == before else None
+
+
+def _parse(hint: Any, value: object, place: str, faults: Faults) -> Any:
+    origin = get_origin(hint)
+    if origin in (Union, types.UnionType):
+        return _parse_union(hint, value, place, faults)
+    if dataclasses.is_dataclass(hint) and isinstance(hint, type):
+        parsed = read(hint, value, place, faults)
+        return INVALID if parsed is None else parsed
+    if origin is tuple and isinstance(value, list | tuple):
+        return _parse_items(get_args(hint)[0], value, place, faults)
+    if origin is dict and isinstance(value, Mapping):
+        inner = get_args(hint)[1]
+        pairs = {str(k): _parse(inner, v, f"{place}.{k}", faults) for k, v in value.items()}
+        return INVALID if INVALID in pairs.values() else pairs
+    if origin is Literal:
+        if value in get_args(hint):
+            return value
+    elif hint is Any:
+        return value
+    elif hint is float:
+        number = _as_float(value)
+        if number is not None:
+            return number
+    elif origin is None and isinstance(value, hint) and not _is_bool_for_int(hint, value):
+        return value
+    _wrong_type(hint, value, place, faults)
+    return INVALID
+
+
+def _parse_union(hint: Any, value: object, place: str, faults: Faults) -> Any:
+    options = get_args(hint)
+    if value is None and type(None) in options:
+        return None
+    rest = [option for option in options if option is not type(None)]
+    if len(rest) == 1:
+        return _parse(rest[0], value, place, faults)
+    for option in rest:
+        parsed = _parse(option, value, place, Faults(""))
+        if parsed is not INVALID:
+            return parsed
+    _wrong_type(hint, value, place, faults)
+    return INVALID
+
+
+def _parse_items(hint: Any, value: object, place: str, faults: Faults) -> Any:
+    assert isinstance(value, list | tuple)
+    items = tuple(_parse(hint, item, f"{place}[{i}]", faults) for i, item in enumerate(value))
+    return INVALID if INVALID in items else items
+
+
+def _wrong_type(hint: Any, value: object, place: str, faults: Faults) -> None:
+    wanted = _describe(hint)
+    faults.add(place=place, problem=f"{_show(value)} is not a {wanted}", remedy=f"give a {wanted}")
+
+
+def _is_bool_for_int(hint: Any, value: object) -> bool:
+    return hint is int and isinstance(value, bool)
+
+
+def _as_float(value: object) -> float | None:
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
+        return None
+    try:
+        return float(value)
+    except ValueError:
+        return None
+
+
+def _describe(hint: Any) -> str:
+    names = {
+        str: "text",
+        int: "whole number",
+        float: "number",
+        bool: "true or false",
+        dict: "mapping",
+    }
+    origin = get_origin(hint)
+    if origin in (Union, types.UnionType):
+        return " or ".join(_describe(arg) for arg in get_args(hint) if arg is not type(None))
+    if origin is Literal:
+        return "value of: " + ", ".join(str(arg) for arg in get_args(hint))
+    if origin is tuple:
+        return f"list of {_describe(get_args(hint)[0])}"
+    if origin is dict or dataclasses.is_dataclass(hint):
+        return "mapping"
+    return names.get(hint, str(hint))
+
+
+def _show(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else text[:57] + "..."

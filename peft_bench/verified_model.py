@@ -1,0 +1,72 @@
+"""The harness' ``hf`` model, which refuses to score an adapter that did not really load.
+
+It differs from ``hf`` in two ways: after loading, every adapter tensor is compared with the file
+and the base with the card's fingerprint; and ``quantization=4bit|8bit`` loads the base as
+training did. Prompts, decoding and scores are the harness' own.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+from lm_eval.api.registry import register_model
+from lm_eval.models.huggingface import HFLM
+
+from peft_bench import adapters, models
+from peft_bench.errors import PeftBenchError
+
+MODEL_NAME = "peft-bench-hf"
+
+
+@dataclass(frozen=True, slots=True)
+class Expected:
+    """What must be loaded: the adapter's folder and its card, as far as there are any."""
+
+    adapter: Path | None = None
+    card: adapters.AdapterCard | None = None
+
+
+@register_model(MODEL_NAME)
+class VerifiedHFLM(HFLM):  # type: ignore[misc]
+    """``expected`` is set before the harness builds the model; ``facts`` tells what was loaded."""
+
+    expected: ClassVar[Expected] = Expected()
+    facts: ClassVar[dict[str, Any]] = {}
+
+    def _create_model(self, pretrained: str, **kwargs: Any) -> None:
+        quantization = kwargs.pop("quantization", None)
+        if quantization is not None:
+            dtype = str(kwargs.get("dtype", "auto"))
+            kwargs["quantization_config"] = models.quantization_config(
+                quantization, models.resolve_dtype(dtype)
+            )
+        super()._create_model(pretrained, **kwargs)
+        model = self._model
+        expected = type(self).expected
+        if expected.adapter is not None:
+            adapters.verify_loaded(model, expected.adapter)
+        fingerprint = adapters.fingerprint(model, quantized=quantization is not None)
+        base = expected.card.base if expected.card is not None else None
+        if base is not None and base.fingerprint != fingerprint:
+            raise PeftBenchError(
+                place=f"adapter {expected.adapter}",
+                problem=f"was made for another base than {pretrained}: for {base.id} "
+                f"(fingerprint {base.fingerprint[:16]}, loaded {fingerprint[:16]})",
+                remedy=f"score it on {base.id}",
+            )
+        parameters = dict(model.named_parameters())
+        type(self).facts = {
+            "id": pretrained,
+            "revision": kwargs.get("revision"),
+            "dtype": str(getattr(model, "dtype", None) or "").removeprefix("torch.") or None,
+            "quantization": quantization,
+            "model_type": self.config.model_type,
+            "parameters": base.parameters if base is not None else _count(parameters),
+            "fingerprint": fingerprint,
+        }
+
+
+def _count(parameters: dict[str, Any]) -> int:
+    return sum(parameter.numel() for parameter in parameters.values())

@@ -1,0 +1,259 @@
+"""The nouns of the sandbox: what goes in, what comes out, and what can be wrong.
+
+Sizes are in bytes, times in seconds; `cpu_s` and `wall_s` of `Limits` count per test,
+those of `Verdict` are the sum over a program's tests.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from enum import StrEnum
+from typing import Literal
+
+KIB = 1024
+MIB = 1024 * KIB
+GIB = 1024 * MIB
+
+
+class BadProgram(ValueError):
+    """A program or a test that cannot be run as given; the text says field, value and remedy."""
+
+
+class SandboxUnavailable(RuntimeError):
+    """The level of isolation asked for is not to be had here; the text says what would help."""
+
+
+class WeakSandboxWarning(UserWarning):
+    """Programs are run at a level below "strong"."""
+
+
+class Level(StrEnum):
+    """How much the sandbox holds back, weakest first; compared by strength, recorded by name.
+
+    "none": nothing. "limits": one subprocess a test with resource limits, but no isolation
+    of files, network or other processes. "strong": sealed, the only level for untrusted code.
+    """
+
+    NONE = "none"
+    LIMITS = "limits"
+    STRONG = "strong"
+
+    def _rank(self) -> int:
+        return tuple(Level).index(self)
+
+    # str would compare by the alphabet, where "limits" comes before "none".
+    def __lt__(self, other: str) -> bool:
+        return self._rank() < Level(other)._rank()
+
+    def __le__(self, other: str) -> bool:
+        return self._rank() <= Level(other)._rank()
+
+    def __gt__(self, other: str) -> bool:
+        return self._rank() > Level(other)._rank()
+
+    def __ge__(self, other: str) -> bool:
+        return self._rank() >= Level(other)._rank()
+
+
+class Status(StrEnum):
+    """What became of a program. Only HARNESS_ERROR is not the program's own doing."""
+
+    PASSED = "passed"
+    WRONG = "wrong"
+    EXCEPTION = "exception"
+    TIMEOUT = "timeout"
+    CPU = "cpu"
+    MEMORY = "memory"
+    OUTPUT = "output"
+    CRASHED = "crashed"
+    EXITED = "exited"
+    HARNESS_ERROR = "harness_error"
+
+
+# Below these an interpreter does not start, or a message says nothing.
+_LEAST: dict[str, float] = {
+    "cpu_s": 0.05,
+    "wall_s": 0.05,
+    "memory_bytes": 64 * MIB,
+    "stack_bytes": 256 * KIB,
+    "output_bytes": 1,
+    "file_bytes": 0,
+    "message_bytes": 16,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What one test may use.
+
+    cpu_s: CPU seconds of a process, its interpreter's start (about 10 ms) included.
+    wall_s: seconds from the moment the program may run.
+    memory_bytes: address space of a process. stack_bytes: its main thread's stack.
+    output_bytes: standard output and error together; also the size of a returned value.
+    file_bytes: size of any one file written. message_bytes: length of `Verdict.message`.
+
+    Raises:
+        ValueError: a limit is no finite number, no whole number of bytes, or too small.
+    """
+
+    cpu_s: float = 5.0
+    wall_s: float = 15.0
+    memory_bytes: int = 2 * GIB
+    stack_bytes: int = 256 * MIB
+    output_bytes: int = 1 * MIB
+    file_bytes: int = 16 * MIB
+    message_bytes: int = 4 * KIB
+
+    def __post_init__(self) -> None:
+        faults = [fault for field in fields(self) if (fault := self._fault(field.name))]
+        if faults:
+            raise ValueError("; ".join(faults))
+
+    def _fault(self, name: str) -> str | None:
+        value, least = getattr(self, name), _LEAST[name]
+        kinds = (int, float) if name.endswith("_s") else (int,)
+        wanted = "seconds" if name.endswith("_s") else "a whole number of bytes"
+        fits = isinstance(value, kinds) and not isinstance(value, bool) and math.isfinite(value)
+        if fits and value >= least:
+            return None
+        return f"Limits.{name} is {value!r}; give {wanted}, at least {least}"
+
+
+@dataclass(frozen=True, slots=True)
+class AssertTest:
+    """Code that runs after the program, in the same namespace, and must end without raising.
+
+    The program's `__name__` is not "__main__", so that its main block does not run.
+    With `entry_point`, the program must define that name. Judged in the child: "shared".
+
+    Raises:
+        BadProgram: a field has the wrong type.
+    """
+
+    code: str
+    entry_point: str | None = None
+
+    def __post_init__(self) -> None:
+        _require_text("code", self.code)
+        if self.entry_point is not None:
+            _require_text("entry_point", self.entry_point)
+
+
+@dataclass(frozen=True, slots=True)
+class StdinTest:
+    """The program runs as a script on `stdin` and must print `stdout` (see judge.py).
+
+    Ending by `sys.exit()` or `sys.exit(0)` is a script's ordinary end. Judged by the caller.
+
+    Raises:
+        BadProgram: a field has the wrong type.
+    """
+
+    stdin: str
+    stdout: str
+
+    def __post_init__(self) -> None:
+        _require_text("stdin", self.stdin)
+        _require_text("stdout", self.stdout)
+
+
+@dataclass(frozen=True, slots=True)
+class CallTest:
+    """`function(*args)` must return `expected`; all of it is data as JSON has it.
+
+    `function` may be "Class.method": the class is instantiated without arguments. A tuple in
+    `args` reaches the program as a list. Judged by the caller: `expected` never enters the child.
+
+    Raises:
+        BadProgram: a field has the wrong type or cannot be said in JSON.
+    """
+
+    function: str
+    args: Sequence[object]
+    expected: object
+
+    def __post_init__(self) -> None:
+        _require_text("function", self.function)
+        if not all(part.isidentifier() for part in self.function.split(".", 1)):
+            raise BadProgram(
+                f"function is {self.function!r}; give a function's name or Class.method"
+            )
+        if not isinstance(self.args, list | tuple):
+            raise BadProgram(f"args is {type(self.args).__name__}; give a list")
+        _require_plain("args", list(self.args))
+        _require_plain("expected", self.expected)
+
+
+Test = AssertTest | StdinTest | CallTest
+
+
+@dataclass(frozen=True, slots=True)
+class Program:
+    """A program in source form and the tests it has to pass; each test is a run of its own.
+
+    Raises:
+        BadProgram: a field has the wrong type, or there are no tests.
+    """
+
+    id: str
+    source: str
+    tests: tuple[Test, ...]
+
+    def __post_init__(self) -> None:
+        _require_text("id", self.id)
+        _require_text("source", self.source)
+        object.__setattr__(self, "tests", tuple(self.tests))
+        if not self.tests:
+            raise BadProgram("tests is empty; give at least one test")
+        for number, test in enumerate(self.tests, 1):
+            if not isinstance(test, Test):
+                raise BadProgram(
+                    f"tests[{number - 1}] is {type(test).__name__}; "
+                    "give an AssertTest, StdinTest or CallTest"
+                )
+
+    @property
+    def judge(self) -> Judge:
+        """Who decides: "shared" with the candidate's process, or "split" from it."""
+        return "shared" if any(isinstance(test, AssertTest) for test in self.tests) else "split"
+
+
+Judge = Literal["split", "shared"]
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What became of one program.
+
+    status: PASSED if every test passed, HARNESS_ERROR if any could not be run, otherwise
+    that of the first test that failed; `message` is that test's, for people, never parsed.
+    cpu_s, wall_s: sums over the tests. peak_bytes: the most resident memory of a test; it may
+    be told too low for a test that had to be killed.
+    """
+
+    id: str
+    status: Status
+    passed: int
+    total: int
+    message: str
+    cpu_s: float
+    wall_s: float
+    peak_bytes: int
+    judge: Judge
+
+
+def _require_text(name: str, value: object) -> None:
+    if not isinstance(value, str):
+        raise BadProgram(f"{name} is {value!r:.80}; give a string")
+
+
+def _require_plain(name: str, value: object) -> None:
+    try:
+        json.dumps(value)
+    except (TypeError, ValueError, RecursionError) as error:
+        raise BadProgram(
+            f"{name} is {value!r:.80}; give data that JSON can say ({error})"
+        ) from error

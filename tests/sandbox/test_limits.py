@@ -1,0 +1,180 @@
+"""Each limit, and its twin: the same attack goes through once the limit is lifted."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from peft_bench_sandbox import AssertTest, CallTest, StdinTest, Verdict
+
+Run = Callable[..., Verdict]
+MIB = 2**20
+PASS = AssertTest("pass")
+
+# Recursion that goes through C at every turn, so that it needs the C stack.
+RECURSE = """
+import sys
+sys.setrecursionlimit(100_000)
+def down(n): return n and 1 + max(map(down, [n - 1]))
+depth = down(3000)
+"""
+
+TWINS: dict[str, tuple[str, Any, dict[str, Any], str, dict[str, Any]]] = {
+    "cpu": (
+        "import time\nwhile time.process_time() < 1.5: pass",
+        PASS,
+        {"cpu_s": 1},
+        "cpu",
+        {"cpu_s": 20},
+    ),
+    "wall": ("import time; time.sleep(0.8)", PASS, {"wall_s": 0.3}, "timeout", {"wall_s": 30}),
+    "memory": (
+        f"block = bytes({300 * MIB})",
+        PASS,
+        {"memory_bytes": 200 * MIB},
+        "memory",
+        {"memory_bytes": 1000 * MIB},
+    ),
+    "stack": (RECURSE, PASS, {"stack_bytes": 256 * 1024}, "crashed", {"stack_bytes": 256 * MIB}),
+    "output": (
+        f"import os\nfor _ in range(50): os.write(1, bytes({MIB}))",
+        PASS,
+        {"output_bytes": MIB},
+        "output",
+        {"output_bytes": 60 * MIB},
+    ),
+    "file": (
+        f"with open('big', 'wb') as file: file.write(bytes({MIB}))",
+        PASS,
+        {"file_bytes": MIB - 1},
+        "exception",
+        {"file_bytes": MIB},
+    ),
+    "value": (
+        "def f(): return 'x' * 10_000",
+        CallTest("f", [], "x" * 10_000),
+        {"output_bytes": 10_000},
+        "output",
+        {"output_bytes": 10_100},
+    ),
+}
+
+
+@pytest.mark.parametrize("name", TWINS)
+def test_a_limit_holds_and_lifted_lets_through(run: Run, name: str) -> None:
+    source, test, tight, status, lifted = TWINS[name]
+    held = run(source, test, **tight)
+    assert held.status == status, held.message
+    passed = run(source, test, **lifted)
+    assert passed.status == "passed", passed.message
+
+
+def test_memory_that_is_full_to_the_last_byte_is_still_reported(run: Run) -> None:
+    source = """
+hold, size = [], 2**20
+while size:
+    try:
+        hold.append(bytearray(size))
+    except MemoryError:
+        size //= 2
+raise MemoryError('full')
+"""
+    verdict = run(source, PASS, memory_bytes=100 * MIB)
+    assert (verdict.status, verdict.message) == ("memory", "MemoryError: full")
+
+
+def test_printing_50_mb_is_cut_early(run: Run) -> None:
+    verdict = run("print('x' * 50_000_000)", StdinTest("", ""))
+    assert verdict.status == "output"
+    assert len(verdict.message) < 200
+
+
+def test_output_just_at_the_limit_is_right(run: Run) -> None:
+    source, expected = "print('x' * 4999)", "x" * 4999
+    assert run(source, StdinTest("", expected), output_bytes=5000).status == "passed"
+    assert run(source, StdinTest("", expected), output_bytes=4999).status == "output"
+
+
+@pytest.mark.parametrize("size", [100, 6_000_000])
+def test_an_exceptions_message_is_cut_at_its_limit(run: Run, size: int) -> None:
+    verdict = run("raise ValueError('é' * 2_500_000)", PASS, message_bytes=size)
+    length = len(verdict.message.encode())
+    assert verdict.status == "exception"
+    assert verdict.message.startswith("ValueError: ééé")
+    assert 98 <= length <= 100 if size == 100 else length == len("ValueError: ") + 5_000_000
+
+
+def test_a_message_is_cut_between_characters(run: Run) -> None:
+    for size in range(20, 25):
+        verdict = run("raise ValueError('€' * 50)", PASS, message_bytes=size)
+        assert set(verdict.message.removeprefix("ValueError: ")) == {"€"}
+
+
+def test_a_message_may_hold_half_a_character(run: Run) -> None:
+    verdict = run("raise ValueError('\\ud800')", PASS)
+    assert verdict.message == "ValueError: ?"
+
+
+def test_deep_recursion_has_the_stack_it_was_promised(run: Run) -> None:
+    source = "import resource\nsoft, _ = resource.getrlimit(resource.RLIMIT_STACK)"
+    assert run(source, AssertTest(f"assert soft == {64 * MIB}"), stack_bytes=64 * MIB).passed
+
+
+def test_the_hard_limits_are_set_too(run: Run) -> None:
+    source = """
+import resource
+for kind in (resource.RLIMIT_AS, resource.RLIMIT_FSIZE, resource.RLIMIT_CPU, resource.RLIMIT_CORE):
+    soft, hard = resource.getrlimit(kind)
+    assert hard != resource.RLIM_INFINITY
+"""
+    assert run(source, PASS).status == "passed"
+
+
+def test_nothing_of_the_callers_environment_is_there(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SECRET_TOKEN", "s")
+    source = "import os, pathlib, tempfile\nhere = os.getcwd()"
+    tests = [
+        "assert sorted(os.environ) == ['HOME', 'TMPDIR'], os.environ",
+        "assert os.path.samefile(tempfile.gettempdir(), here)",
+        "assert os.listdir(here) == []",
+        "assert 'SECRET' not in pathlib.Path('/proc/self/environ').read_text()",
+        "import sys; assert sys.argv == ['program.py']",
+    ]
+    verdict = run(source, *map(AssertTest, tests))
+    assert verdict.status == "passed", verdict.message
+    assert os.environ["SECRET_TOKEN"] == "s"
+
+
+def test_only_the_standard_library_can_be_imported(run: Run) -> None:
+    assert "pytest" in sys.modules  # it can be imported here
+    verdict = run("import pytest", PASS)
+    assert verdict.status == "exception" and "No module named 'pytest'" in verdict.message
+    assert run("import json, ctypes, asyncio, sqlite3", PASS).status == "passed"
+
+
+def test_a_process_the_program_starts_has_no_hold_of_the_channel(run: Run) -> None:
+    source = """
+import subprocess
+listing = subprocess.run(['/bin/ls', '/proc/self/fd'], close_fds=False, capture_output=True)
+seen = listing.stdout.split()
+"""
+    verdict = run(source, AssertTest("assert len(seen) == 4, seen"))  # 0 1 2 and the listing
+    assert verdict.status == "passed", verdict.message
+
+
+def test_no_descriptor_of_the_caller_is_there(run: Run) -> None:
+    read_end, write_end = os.pipe()
+    os.set_inheritable(write_end, True)
+    try:
+        source = "import os\nopen_ones = [int(n) for n in os.listdir('/proc/self/fd')]"
+        test = AssertTest("assert len(open_ones) <= 5, open_ones")  # 0 1 2, result, the listing
+        verdict = run(source, test)
+    finally:
+        os.close(read_end)
+        os.close(write_end)
+    assert verdict.status == "passed", verdict.message

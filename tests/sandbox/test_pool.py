@@ -1,0 +1,150 @@
+"""Many programs: order, levels, profiles, warnings, progress."""
+
+from __future__ import annotations
+
+import io
+import subprocess
+import sys
+import warnings
+from pathlib import Path
+
+import peft_bench_sandbox
+import pytest
+from peft_bench_sandbox import (
+    AssertTest,
+    Limits,
+    Program,
+    SandboxUnavailable,
+    StdinTest,
+    WeakSandboxWarning,
+    run_all,
+)
+from peft_bench_sandbox import pool as pool_module
+
+PASS = AssertTest("pass")
+FINE = Program("fine", "pass", (PASS,))
+
+
+def test_no_programs_no_verdicts() -> None:
+    assert run_all([], require="limits") == []
+
+
+def test_verdicts_come_in_order_whatever_ends_first() -> None:
+    programs = [
+        Program(
+            str(n),
+            f"import time; time.sleep({0.3 if n % 5 == 0 else 0}); print({n})",
+            (StdinTest("", str(n)),),
+        )
+        for n in range(15)
+    ]
+    verdicts = run_all(programs, require="limits", workers=4)
+    assert [verdict.id for verdict in verdicts] == [program.id for program in programs]
+    assert {verdict.status for verdict in verdicts} == {"passed"}
+
+
+def test_an_id_may_come_twice() -> None:
+    programs = [Program("same", source, (PASS,)) for source in ("pass", "1/0", "pass")]
+    verdicts = run_all(programs, require="limits")
+    assert [verdict.status for verdict in verdicts] == ["passed", "exception", "passed"]
+    assert {verdict.id for verdict in verdicts} == {"same"}
+
+
+def test_workers_run_side_by_side() -> None:
+    programs = [Program("p", "import time; time.sleep(1)", (PASS,))] * 8
+    verdicts = run_all(programs, require="limits", workers=8)
+    assert {verdict.status for verdict in verdicts} == {"passed"}
+    # Each test sees all the others at work: none can have waited for another.
+    source = (
+        "import os, time\nhere = os.path.dirname(os.getcwd())\nseen = 0\n"
+        "end = time.monotonic() + 10\n"
+        "while seen < 4 and time.monotonic() < end:\n"
+        "    seen = len([n for n in os.listdir(here) if n.startswith('peft-bench-sandbox-')])\n"
+        "    time.sleep(0.01)\ntime.sleep(0.3)"
+    )
+    together = [Program("p", source, (AssertTest("assert seen >= 4"),))] * 4
+    verdicts = run_all(together, require="limits", workers=4)
+    assert {verdict.status for verdict in verdicts} == {"passed"}
+
+
+def test_strong_is_the_default_and_is_refused_with_a_remedy() -> None:
+    with pytest.raises(SandboxUnavailable, match=r"only 'limits'.*require='limits'.*README\.md"):
+        run_all([FINE])
+
+
+@pytest.mark.parametrize("level", ["none", "limits"])
+def test_a_weaker_requirement_is_met(level: str) -> None:
+    assert run_all([FINE], require=level)[0].status == "passed"
+
+
+def test_an_unknown_level_or_profile_is_refused_even_without_programs() -> None:
+    with pytest.raises(ValueError, match="medium"):
+        run_all([], require="medium")
+    with pytest.raises(ValueError, match="profile is 'numpy'; give one of stdlib"):
+        run_all([], require="limits", profile="numpy")
+    with pytest.raises(ValueError, match="workers is 0; give 1 or more"):
+        run_all([], require="limits", workers=0)
+
+
+def test_what_is_no_program_is_refused_by_its_place() -> None:
+    with pytest.raises(TypeError, match=r"programs\[1\] is str; give a Program"):
+        run_all([FINE, "pass"], require="limits")  # type: ignore[list-item]
+
+
+def test_the_weak_level_warns_once_a_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pool_module, "_warned", False)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        run_all([], require="limits")
+        run_all([], require="limits")
+    assert [entry.category for entry in caught] == [WeakSandboxWarning]
+    assert caught[0].filename == __file__
+    assert "README.md" in str(caught[0].message)
+
+
+def test_another_system_is_refused_clearly(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.platform", "darwin")
+    with pytest.raises(SandboxUnavailable, match="the system is darwin; use Linux"):
+        run_all([FINE], require="none")
+
+
+def test_a_missing_shell_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pool_module, "SHELL", "/nowhere/sh")
+    with pytest.raises(SandboxUnavailable, match="there is no /nowhere/sh; install"):
+        run_all([FINE], require="limits")
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def test_progress_is_a_line_on_a_terminal_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    shown = {}
+    for name, stream in {"terminal": Terminal(), "file": io.StringIO()}.items():
+        monkeypatch.setattr("sys.stderr", stream)
+        run_all([FINE, Program("bad", "1/0", (PASS,))], require="limits", progress=True)
+        shown[name] = stream.getvalue()
+    assert shown["file"] == ""
+    assert shown["terminal"].endswith("\rsandbox: 2 of 2 programs run, 1 passed\n")
+
+
+def test_programs_are_taken_in_as_needed() -> None:
+    taken = 0
+
+    def endless() -> object:
+        nonlocal taken
+        while True:
+            taken += 1
+            yield FINE
+
+    verdicts = pool_module.run_ordered(endless(), limits=Limits(), workers=2)  # type: ignore[arg-type]
+    assert next(verdicts).status == "passed"
+    verdicts.close()
+    assert taken <= 10
+
+
+def test_the_package_needs_nothing_but_python() -> None:
+    package = Path(peft_bench_sandbox.__file__).parents[1]
+    script = f"import sys; sys.path.insert(0, {str(package)!r}); import peft_bench_sandbox"
+    subprocess.run([sys.executable, "-I", "-S", "-c", script], check=True)
