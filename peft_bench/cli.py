@@ -73,7 +73,7 @@ def _add_quickstart(verbs: _Verbs[argparse.ArgumentParser]) -> None:
         description="Train a LoRA adapter for SmolLM2-135M, score base and adapter, export the "
         "leaderboard. Programs that the model writes are executed in the sandbox.",
     )
-    parser.add_argument("--out", type=Path, default=Path("quickstart"), metavar="DIR")
+    parser.add_argument("--out", type=Path, default=Path("quickstart-results"), metavar="DIR")
     parser.add_argument("--model", metavar="ID", help="another hub id or folder")
     parser.set_defaults(run=_run_quickstart)
 

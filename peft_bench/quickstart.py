@@ -17,7 +17,7 @@ from peft_bench.training import train
 TASK = "quickstart"
 
 
-def quickstart(out: Path = Path("quickstart"), *, model: str | None = None) -> list[Path]:
+def quickstart(out: Path = Path("quickstart-results"), *, model: str | None = None) -> list[Path]:
     """Trains a LoRA adapter, scores base and adapter, exports the leaderboard.
 
     Args:
