@@ -22,6 +22,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Runs one verb; returns the exit code."""
     parser = _parser()
     arguments, rest = parser.parse_known_args(argv)
+    if arguments.verb == "eval" and rest and not rest[0].startswith("-"):
+        arguments.adapter = Path(rest.pop(0))
     if rest and arguments.verb != "eval":
         parser.error(f"unrecognized arguments: {' '.join(rest)}")
     arguments.rest = rest
@@ -92,12 +94,16 @@ def _add_eval(verbs: _Verbs[argparse.ArgumentParser]) -> None:
     parser = verbs.add_parser(
         "eval",
         help="the harness scores an adapter or a base model",
-        description="Score an adapter: its base, quantisation and prompt come from its card. "
+        usage="peft-bench eval [ADAPTER] [--model ID] --tasks A,B [--out DIR] [lm_eval's options]",
+        description="Score the adapter in folder ADAPTER: its base, quantisation and prompt come "
+        "from its card. Without one, --model names the base to score. "
         "Further options are lm_eval's own, such as --batch_size, --limit, --num_fewshot.",
         # Abbreviations would swallow the harness' own options (--mod... and --model_args).
         allow_abbrev=False,
     )
-    parser.add_argument("adapter", nargs="?", type=Path, metavar="ADAPTER")
+    # ADAPTER is taken from what argparse leaves over (see main): as an optional positional it
+    # would, by the version of Python, be missed after an option or swallow `8` of `--limit 8`.
+    parser.set_defaults(adapter=None)
     parser.add_argument("--model", metavar="ID", help="the base: a hub id or folder")
     parser.add_argument("--tasks", required=True, metavar="A,B", help="see `peft-bench list tasks`")
     parser.add_argument("--out", type=Path, metavar="DIR", help="default: evaluations/<name>")
@@ -221,3 +227,7 @@ def _run_doctor(arguments: argparse.Namespace) -> int:
     for finding in findings:
         print(finding)
     return 0 if all(finding.ok for finding in findings) else 3
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

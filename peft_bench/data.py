@@ -12,10 +12,12 @@ not the ones pinned here are *custom data*, and every record made with them says
 
 from __future__ import annotations
 
+import dataclasses
 import gzip
 import hashlib
 import json
 import os
+import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -145,10 +147,12 @@ def parse_rows(raw: Iterable[tuple[str, object]], *, place: str) -> tuple[Row, .
         row = _parse_row(value, where, number, faults)
         if row is not None:
             # Hub ids may repeat (CoNaLa's do): a counter keeps every row's id its own.
-            seen[row.id] = seen.get(row.id, 0) + 1
-            if seen[row.id] > 1:
-                row = Row(f"{row.id}#{seen[row.id]}", row.nl, row.cmd, row.question_id, row.test)
-            rows.append(row)
+            identity = row.id
+            while identity in seen:
+                seen[row.id] += 1
+                identity = f"{row.id}#{seen[row.id]}"
+            seen[identity] = 1
+            rows.append(dataclasses.replace(row, id=identity))
         if len(faults) >= 10:
             break
     faults.raise_if_any()
@@ -157,7 +161,21 @@ def parse_rows(raw: Iterable[tuple[str, object]], *, place: str) -> tuple[Row, .
     return tuple(rows)
 
 
+@dataclass(frozen=True, slots=True)
+class _NotJson:
+    """Stands for a line that cannot be parsed, so that it is told with the other faults."""
+
+    problem: str
+
+
 def _parse_row(value: object, where: str, number: int, faults: Faults) -> Row | None:
+    if isinstance(value, _NotJson):
+        faults.add(
+            place=where,
+            problem=f"is not JSON: {value.problem}",
+            remedy="write one JSON object a line",
+        )
+        return None
     if not isinstance(value, Mapping):
         faults.add(place=where, problem="not a JSON object", remedy='write {"nl": ..., "cmd": ...}')
         return None
@@ -211,7 +229,7 @@ def _read_jsonl(file: Path) -> Iterator[tuple[str, object]]:
             problem=f"is not UTF-8 (byte {content[error.start]:#04x})",
             remedy="save the file as UTF-8",
         ) from None
-    except (OSError, EOFError) as error:
+    except (OSError, EOFError, zlib.error) as error:
         raise UsageError(
             place=str(file), problem=f"is not a whole gzip file: {error}", remedy="write it anew"
         ) from None
@@ -222,11 +240,7 @@ def _read_jsonl(file: Path) -> Iterator[tuple[str, object]]:
         try:
             yield f"line {number}", json.loads(line_text)
         except (ValueError, RecursionError) as error:
-            raise UsageError(
-                place=f"{file}: line {number}",
-                problem=f"is not JSON: {error}",
-                remedy="write one JSON object a line",
-            ) from None
+            yield f"line {number}", _NotJson(str(error))
 
 
 def _read_hub(source: Source, split: str) -> tuple[tuple[Row, ...], str]:

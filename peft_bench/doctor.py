@@ -10,7 +10,7 @@ from importlib import metadata
 from pathlib import Path
 
 from peft_bench import data, paths, runtime
-from peft_bench.errors import PeftBenchError
+from peft_bench.errors import MissingError, PeftBenchError
 
 _GIB = 1 << 30
 _NEEDED = ("torch", "transformers", "peft", "lm-eval", "datasets", "accelerate", "bitsandbytes")
@@ -57,7 +57,7 @@ def _versions() -> Iterator[Finding]:
 def _accelerator() -> Iterator[Finding]:
     try:
         import torch
-    except ImportError as error:
+    except (ImportError, OSError) as error:
         yield Finding("accelerator", False, f"torch cannot be imported: {error}", "reinstall torch")
         return
     if torch.cuda.is_available():
@@ -130,7 +130,10 @@ def _local_rows(task: str) -> Finding:
     try:
         split = data.load_split(task, "test")
     except PeftBenchError as error:
-        return Finding(f"data {task}", False, f"{error.place}: {error.problem}", error.remedy)
+        # Rows that no task here is scored on may be absent, but not faulty.
+        optional = isinstance(error, MissingError) and not (paths.tasks_dir() / task).is_dir()
+        detail = f"{error.place}: {error.problem}"
+        return Finding(f"data {task}", optional, detail, error.remedy)
     custom = ", custom data" if split.custom else ""
     return Finding(f"data {task}", True, f"{len(split.rows)} test rows{custom}")
 

@@ -79,7 +79,9 @@ def _prompt_ids(
         )
     keep = min(len(intent), limit - frame)
     while len(ids) > limit:
-        ids = list(tokenizer(prompt.render(tokenizer.decode(intent[:keep]))).input_ids)
+        # A cut inside a character decodes to the replacement character, which nobody wrote.
+        text = tokenizer.decode(intent[:keep]).rstrip("\N{REPLACEMENT CHARACTER}")
+        ids = list(tokenizer(prompt.render(text)).input_ids)
         keep -= 1
     return ids, True
 

@@ -38,13 +38,23 @@ def execute(
             programs, out, limits=parsed, workers=workers, require=require, progress=True
         )
     except SandboxUnavailable as error:
-        raise MissingError(place="sandbox", problem=str(error)) from error
+        raise MissingError(
+            place="sandbox",
+            problem=str(error),
+            remedy="On the command line that is --require limits; see also `peft-bench doctor`",
+        ) from error
     except FileNotFoundError as error:
         raise MissingError(
             place=str(error.filename), problem="no such file", remedy="mend the path"
         ) from error
-    except (ValueError, OSError) as error:
-        raise UsageError(place=str(out), problem=str(error)) from error
+    except OSError as error:
+        raise UsageError(
+            place=str(error.filename or out),
+            problem=error.strerror or str(error),
+            remedy="give a file that can be read, and one that can be written",
+        ) from error
+    except ValueError as error:
+        raise UsageError(place="exec", problem=str(error)) from error
     for bad in summary.bad:
         print(f"peft-bench: {programs}: line {bad.number}: {bad.message}", file=sys.stderr)
     counts = ", ".join(f"{count} {status}" for status, count in summary.statuses.items())

@@ -2,13 +2,15 @@
 
 Tried in order: JSON lines (or a JSON array) in the repository itself, parquet files in it, and
 the hub's own parquet conversion (branch ``refs/convert/parquet``). ``HF_ENDPOINT``, ``HF_TOKEN``,
-``HF_HOME`` and ``HF_HUB_OFFLINE`` work as everywhere in huggingface_hub.
+``HF_HOME`` and ``HF_HUB_OFFLINE`` work as everywhere in huggingface_hub: what was read once is
+read again without the hub.
 """
 
 from __future__ import annotations
 
 import json
 import re
+import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,6 +18,9 @@ from typing import Any
 from peft_bench.errors import MissingError, UsageError
 
 _PARQUET_BRANCH = "refs/convert/parquet"
+_SUFFIXES = ("jsonl", "jsonl.gz", "json", "parquet")
+# Kept beside the rows; as it is always there, huggingface_hub does not warn of finding nothing.
+_CARD = "README.md"
 
 
 def read_rows(
@@ -26,22 +31,39 @@ def read_rows(
     ``split_names`` are the names that the split may go by, the best first.
 
     Raises:
-        MissingError: the hub cannot be reached, or holds no such data set or split.
+        MissingError: the hub cannot be reached and the rows are not in its local cache, or it
+            holds no such data set or split.
+        UsageError: a file is not what its name says.
     """
-    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled
+    # HTTPError is that of the HTTP library below, which differs between huggingface_hub's versions.
+    from huggingface_hub.errors import (  # type: ignore[attr-defined]
+        HTTPError,
+        LocalEntryNotFoundError,
+        RevisionNotFoundError,
+    )
 
-    try:
-        for branch in (revision, _PARQUET_BRANCH):
-            found = _find(repo, split_names, branch)
-            if found is not None:
-                return found
-    except (HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled, OSError) as error:
-        raise MissingError(
-            place=f"data set {repo}",
-            problem=f"the hub gave no rows: {_first_line(error)}",
-            remedy="check the network and HF_ENDPOINT, or set PEFT_BENCH_DATA=DIR to read "
-            "DIR/<task>/<split>.jsonl instead",
-        ) from error
+    unreachable: Exception | None = None
+    for branch in (revision, _PARQUET_BRANCH):
+        try:
+            folder = _download(repo, split_names, branch)
+        except RevisionNotFoundError:
+            continue
+        except LocalEntryNotFoundError as error:
+            # No hub, and no copy of this branch; there may be one of the next.
+            unreachable = unreachable or error
+            continue
+        except (HTTPError, OSError) as error:
+            raise _no_rows(repo, error) from error
+        files = _files_of_split(folder, split_names)
+        if files:
+            rows = [
+                (f"{name} row {number}", row)
+                for name in files
+                for number, row in enumerate(_read(folder / name, name))
+            ]
+            return rows, f"{repo}@{folder.name}"
+    if unreachable is not None:
+        raise _no_rows(repo, unreachable) from unreachable
     raise MissingError(
         place=f"data set {repo}",
         problem=f"has no file for a split named {' or '.join(split_names)}",
@@ -49,59 +71,77 @@ def read_rows(
     )
 
 
-def _find(
-    repo: str, split_names: Sequence[str], branch: str | None
-) -> tuple[list[tuple[str, object]], str] | None:
-    from huggingface_hub import HfApi, hf_hub_download
-    from huggingface_hub.errors import RevisionNotFoundError
-
-    try:
-        info = HfApi().dataset_info(repo, revision=branch)
-    except RevisionNotFoundError:
-        return None
-    commit = info.sha or branch or "main"
-    files = _files_of_split([sibling.rfilename for sibling in info.siblings or ()], split_names)
-    if not files:
-        return None
-    rows: list[tuple[str, object]] = []
-    for name in files:
-        local = hf_hub_download(repo, name, repo_type="dataset", revision=commit)
-        rows.extend((f"{name} row {i}", row) for i, row in enumerate(_read(Path(local), name)))
-    return rows, f"{repo}@{commit}"
+def _no_rows(repo: str, error: Exception) -> MissingError:
+    return MissingError(
+        place=f"data set {repo}",
+        problem=f"the hub gave no rows: {_first_line(error)}",
+        remedy="check the network, HF_ENDPOINT and HF_HUB_OFFLINE, or set PEFT_BENCH_DATA=DIR to "
+        "read DIR/<task>/<split>.jsonl instead",
+    )
 
 
-def _files_of_split(files: Sequence[str], split_names: Sequence[str]) -> list[str]:
-    """A split's data files: ``train.jsonl``, ``train-0-of-2.parquet``, ``NAME/train/0.parquet``."""
+def _download(repo: str, split_names: Sequence[str], branch: str | None) -> Path:
+    """The folder of a branch's files, named by their commit; it holds those of the split."""
+    from huggingface_hub import snapshot_download
+
+    wanted = [
+        f"{before}{split}{after}{suffix}"
+        for split in split_names
+        for before in ("", "*[/_-]")
+        for after in (".", "-*-of-*.", "/*.")
+        for suffix in _SUFFIXES
+    ]
+    return Path(
+        snapshot_download(
+            repo, repo_type="dataset", revision=branch, allow_patterns=[_CARD, *wanted]
+        )
+    )
+
+
+def _files_of_split(folder: Path, split_names: Sequence[str]) -> list[str]:
+    """A split's data files: ``train.jsonl``, ``train-0-of-2.parquet``, ``NAME/train/0.parquet``.
+
+    Where several sets have such a split (``data/train/``, ``docs/train/``), it is the first one's.
+    """
+    files = [path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()]
     for split in split_names:
-        for suffix in ("jsonl", "jsonl.gz", "json", "parquet"):
+        for suffix in _SUFFIXES:
             name = re.compile(
-                rf"(^|.*[/_-]){split}(-\d+-of-\d+)?\.{re.escape(suffix)}$"
-                rf"|(^|.*/){split}/[^/]*\.{re.escape(suffix)}$"
+                rf"(?P<set>|.*[/_-]){split}(-\d+-of-\d+)?\.{re.escape(suffix)}"
+                rf"|(?P<folder>|.*/){split}/[^/]*\.{re.escape(suffix)}"
             )
-            found = sorted(file for file in files if name.match(file))
-            if found:
-                return found
+            sets: dict[str, list[str]] = {}
+            for file in files:
+                if match := name.fullmatch(file):
+                    sets.setdefault(match["set"] or match["folder"] or "", []).append(file)
+            if sets:
+                return sorted(sets[min(sets)], key=_shard_order)
     return []
 
 
+def _shard_order(file: str) -> tuple[list[int], str]:
+    return [int(digits) for digits in re.findall(r"\d+", file)], file
+
+
 def _read(file: Path, name: str) -> Iterator[Any]:
-    if name.endswith(".parquet"):
-        import pyarrow.parquet
-
-        yield from pyarrow.parquet.read_table(file).to_pylist()
-        return
-    import gzip
-
-    content = gzip.decompress(file.read_bytes()) if name.endswith(".gz") else file.read_bytes()
     try:
+        if name.endswith(".parquet"):
+            import pyarrow.parquet
+
+            yield from pyarrow.parquet.read_table(file).to_pylist()
+            return
+        import gzip
+
+        content = gzip.decompress(file.read_bytes()) if name.endswith(".gz") else file.read_bytes()
         text = content.decode("utf-8")
         if text.lstrip().startswith("["):
             yield from json.loads(text)
         else:
             yield from (json.loads(line) for line in text.split("\n") if line.strip())
-    except ValueError as error:
+    except (ValueError, OSError, EOFError, zlib.error) as error:
+        kind = "parquet" if name.endswith(".parquet") else "JSON in UTF-8"
         raise UsageError(
-            place=name, problem=f"is not JSON in UTF-8: {error}", remedy="tell the data set's owner"
+            place=name, problem=f"is not {kind}: {error}", remedy="tell the data set's owner"
         ) from None
 
 

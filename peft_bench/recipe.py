@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -16,6 +17,15 @@ from peft_bench.errors import Faults, MissingError, UsageError
 from peft_bench.paths import recipes_dir
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+_POSITIVE = (
+    "epochs",
+    "batch_size",
+    "micro_batch_size",
+    "learning_rate",
+    "max_steps",
+    "evaluations_per_epoch",
+)
+_RANGES = {"warmup_ratio": (0, 1), "weight_decay": (0, 1), "seed": (0, 2**32 - 1)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,7 +171,14 @@ def _apply(raw: dict[str, Any], override: str) -> None:
                 problem=f"{parent} is not a mapping in the recipe",
                 remedy="name a key inside a mapping",
             )
-    node[last] = yaml.safe_load(value)
+    try:
+        node[last] = yaml.safe_load(value)
+    except yaml.YAMLError as error:
+        raise UsageError(
+            place=f"--set {override}",
+            problem=f"{value!r} is not a YAML value: {error}",
+            remedy="mind brackets and quotes, also the shell's",
+        ) from None
 
 
 def _check_values(raw: Mapping[str, Any], faults: Faults) -> None:
@@ -174,10 +191,19 @@ def _check_values(raw: Mapping[str, Any], faults: Faults) -> None:
             remedy="use letters, digits, '.', '_' and '-'",
         )
     _check_method(_section(raw, "method").get("name"), faults)
+    _check_options(_section(raw, "method").get("options"), faults)
     _check_data(_section(raw, "data"), faults)
     training = _section(raw, "training")
-    for key in ("epochs", "batch_size", "micro_batch_size", "max_steps", "evaluations_per_epoch"):
+    for key in _POSITIVE:
         _check_positive(training.get(key), f"training.{key}", faults)
+    for key, (least, most) in _RANGES.items():
+        number = schema.as_float(training.get(key))
+        if number is not None and not least <= number <= most:
+            faults.add(
+                place=f"training.{key}",
+                problem=f"{training[key]} is out of range",
+                remedy=f"give {least} to {most}",
+            )
     batch, micro = training.get("batch_size", 8), training.get("micro_batch_size")
     if isinstance(batch, int) and isinstance(micro, int) and micro > 0 and batch % micro:
         faults.add(
@@ -193,8 +219,11 @@ def _section(raw: Mapping[str, Any], key: str) -> Mapping[str, Any]:
 
 
 def _check_positive(value: object, place: str, faults: Faults) -> None:
-    if isinstance(value, int | float) and not isinstance(value, bool) and value <= 0:
-        faults.add(place=place, problem=f"{value} is not positive", remedy="give a number above 0")
+    number = schema.as_float(value)
+    if number is not None and not 0 < number < math.inf:
+        faults.add(
+            place=place, problem=f"{value} is not positive", remedy="give a finite number above 0"
+        )
 
 
 def _check_data(section: Mapping[str, Any], faults: Faults) -> None:
@@ -217,6 +246,18 @@ def _check_data(section: Mapping[str, Any], faults: Faults) -> None:
         )
     for key in ("max_prompt_tokens", "max_target_tokens", "max_train_rows"):
         _check_positive(section.get(key), f"data.{key}", faults)
+
+
+def _check_options(options: object, faults: Faults) -> None:
+    try:
+        json.dumps(options)
+    except (TypeError, ValueError, RecursionError) as error:
+        # YAML has dates and sets; PEFT's options, and the recipe's hash, do not.
+        faults.add(
+            place="method.options",
+            problem=f"holds a value that JSON cannot say: {error}",
+            remedy="use texts, numbers, lists and mappings",
+        )
 
 
 def _check_method(name: object, faults: Faults) -> None:

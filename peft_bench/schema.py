@@ -77,7 +77,7 @@ def _parse(hint: Any, value: object, place: str, faults: Faults) -> Any:
     elif hint is Any:
         return value
     elif hint is float:
-        number = _as_float(value)
+        number = as_float(value)
         if number is not None:
             return number
     elif origin is None and isinstance(value, hint) and not _is_bool_for_int(hint, value):
@@ -116,12 +116,15 @@ def _is_bool_for_int(hint: Any, value: object) -> bool:
     return hint is int and isinstance(value, bool)
 
 
-def _as_float(value: object) -> float | None:
+def as_float(value: object) -> float | None:
+    """A number, or a text that says one such as ``3e-4``, as a float; None for anything else."""
     if isinstance(value, bool) or not isinstance(value, int | float | str):
         return None
+    if isinstance(value, str) and not any(character.isdigit() for character in value):
+        return None  # float() would take "nan" and "infinity"
     try:
         return float(value)
-    except ValueError:
+    except (ValueError, OverflowError):
         return None
 
 

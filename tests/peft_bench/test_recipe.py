@@ -1,0 +1,214 @@
+from __future__ import annotations
+
+import copy
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from peft_bench.errors import MissingError, UsageError
+from peft_bench.paths import recipes_dir
+from peft_bench.recipe import Recipe, load_recipe, parse_recipe
+
+PLAIN: dict[str, Any] = {
+    "name": "a-lora",
+    "model": {"id": "org/model"},
+    "method": {"name": "lora", "options": {"r": 8, "target_modules": ["q", "v"]}},
+    "data": {"tasks": ["conala"]},
+    "training": {"epochs": 5, "learning_rate": "3e-4"},
+}
+
+
+def changed(path: str, value: Any) -> dict[str, Any]:
+    plain = copy.deepcopy(PLAIN)
+    node = plain
+    *parents, last = path.split(".")
+    for parent in parents:
+        node = node.setdefault(parent, {})
+    node[last] = value
+    return plain
+
+
+def refused(plain: Any) -> UsageError:
+    with pytest.raises(UsageError) as caught:
+        parse_recipe(plain, place="r.yaml")
+    assert caught.value.exit_code == 2
+    assert "r.yaml" in str(caught.value)
+    return caught.value
+
+
+def write(folder: Path, plain: Any) -> Path:
+    file = folder / "r.yaml"
+    file.write_text(plain if isinstance(plain, str) else yaml.safe_dump(plain), encoding="utf-8")
+    return file
+
+
+def test_a_recipe_is_read_with_its_defaults() -> None:
+    recipe = parse_recipe(PLAIN)
+    assert recipe.model.dtype == "auto" and recipe.model.quantization is None
+    assert recipe.data.tasks == ("conala",)
+    assert recipe.method.options == {"r": 8, "target_modules": ["q", "v"]}
+    assert recipe.training.learning_rate == 3e-4
+    assert (recipe.training.batch_size, recipe.training.seed) == (8, 42)
+
+
+def test_plain_data_and_back() -> None:
+    recipe = parse_recipe(PLAIN)
+    assert parse_recipe(json.loads(json.dumps(recipe.to_dict()))) == recipe
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "said"),
+    [
+        ("training.epoch", 3, "training.epoch: unknown key. did you mean epochs?"),
+        ("trainig", {}, "trainig: unknown key. did you mean training?"),
+        ("method.name", "lorra", "method.name: no PEFT method is named 'lorra'"),
+        ("method.name", 3, "method.name: 3 is not a text"),
+        ("training.seed", True, "training.seed: True is not a whole number"),
+        ("training.seed", -1, "training.seed: -1 is out of range"),
+        ("training.batch_size", 0, "training.batch_size: 0 is not positive"),
+        ("training.epochs", "-1e0", "training.epochs: -1e0 is not positive"),
+        ("training.epochs", float("nan"), "training.epochs: nan is not positive"),
+        ("training.epochs", float("inf"), "training.epochs: inf is not positive"),
+        ("training.learning_rate", 0, "training.learning_rate: 0 is not positive"),
+        ("training.warmup_ratio", 5, "training.warmup_ratio: 5 is out of range"),
+        ("training.micro_batch_size", 3, "3 does not divide batch_size 8"),
+        ("training.optimizer", "sgd", "'sgd' is not a value of: adafactor, adamw_torch"),
+        ("model", "org/model", "model: 'org/model' is not a mapping"),
+        ("model", {}, "model.id: missing"),
+        ("model.quantization", "2bit", "'2bit' is not a value of: 4bit, 8bit"),
+        ("data.tasks", [], "data.tasks: names no data set"),
+        ("data.tasks", "conala", "data.tasks: 'conala' is not a list of text"),
+        ("data.tasks", ["conela"], "no data set is named 'conela'"),
+        ("data.prompt", "chatty", "no prompt is named 'chatty'"),
+        ("data.max_prompt_tokens", -4, "data.max_prompt_tokens: -4 is not positive"),
+        ("name", "a/b", "'a/b' cannot name a folder"),
+        ("name", "..", "'..' cannot name a folder"),
+        ("method.options", {"when": yaml.safe_load("2025-01-31")}, "JSON cannot say"),
+    ],
+)
+def test_one_fault(path: str, value: Any, said: str) -> None:
+    assert said in str(refused(changed(path, value)))
+
+
+def test_several_faults_are_told_together() -> None:
+    plain = changed("training.epoch", 3)
+    plain["method"]["name"] = "lorra"
+    plain["training"]["batch_size"] = "eight"
+    plain["data"] = {"tasks": ["nowhere"]}
+    del plain["model"]
+    error = refused(plain)
+    assert {fault.place for fault in error.faults} == {
+        "training.epoch",
+        "method.name",
+        "training.batch_size",
+        "data.tasks",
+        "model",
+    }
+    for fault in error.faults:
+        assert str(fault) in str(error)
+
+
+@pytest.mark.parametrize("raw", [[PLAIN], None, "text", 3])
+def test_what_is_no_mapping(raw: Any, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="is not a mapping"):
+        load_recipe(write(tmp_path, raw))
+
+
+@pytest.mark.parametrize("method", ["loha", "vera", "adalora"])
+def test_any_peft_type_is_accepted_by_its_name(method: str) -> None:
+    assert parse_recipe(changed("method.name", method)).method.name == method
+
+
+def test_the_hash_does_not_know_the_name_nor_how_a_number_is_written() -> None:
+    recipe = parse_recipe(PLAIN)
+    assert parse_recipe(changed("name", "other")).sha256 == recipe.sha256
+    assert parse_recipe(changed("training.epochs", 5.0)).sha256 == recipe.sha256
+    assert parse_recipe(changed("training.learning_rate", 0.0003)).sha256 == recipe.sha256
+    assert parse_recipe(changed("training.seed", 42)).sha256 == recipe.sha256
+
+
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        ("model.id", "org/other"),
+        ("model.revision", "main"),
+        ("model.quantization", "4bit"),
+        ("method.name", "ia3"),
+        ("method.options", {"r": 9}),
+        ("data.tasks", ["conala", "codealpacapy"]),
+        ("data.max_train_rows", 10),
+        ("training.seed", 43),
+        ("training.max_steps", 10),
+    ],
+)
+def test_the_hash_knows_everything_else(path: str, value: Any) -> None:
+    assert parse_recipe(changed(path, value)).sha256 != parse_recipe(PLAIN).sha256
+
+
+def test_overrides(tmp_path: Path) -> None:
+    file = write(tmp_path, {key: PLAIN[key] for key in ("name", "model", "method", "data")})
+    recipe = load_recipe(
+        file,
+        [
+            "training.seed=7",
+            "training.learning_rate=1e-3",
+            "method.options.r=4",
+            "data.tasks=[conala, codealpacapy]",
+            "model.id=a=b",
+            "model.revision=null",
+        ],
+    )
+    assert recipe.training.seed == 7 and recipe.training.learning_rate == 1e-3
+    assert recipe.method.options == {"r": 4, "target_modules": ["q", "v"]}
+    assert recipe.data.tasks == ("conala", "codealpacapy")
+    assert recipe.model.id == "a=b" and recipe.model.revision is None
+
+
+@pytest.mark.parametrize(
+    ("override", "said"),
+    [
+        ("training.seed", "not of the form KEY=VALUE"),
+        ("=7", "not of the form KEY=VALUE"),
+        ("name.first=x", "name is not a mapping"),
+        ("data.tasks=[conala", "is not a YAML value"),
+        ("training.sead=7", "training.sead: unknown key. did you mean seed?"),
+        ("training.seed=x", "training.seed: 'x' is not a whole number"),
+    ],
+)
+def test_faulty_overrides(tmp_path: Path, override: str, said: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        load_recipe(write(tmp_path, PLAIN), [override])
+    assert said in str(caught.value)
+
+
+def test_no_such_file_names_the_recipes_there_are(tmp_path: Path) -> None:
+    with pytest.raises(MissingError) as caught:
+        load_recipe(tmp_path / "none.yaml")
+    assert caught.value.exit_code == 3
+    for file in recipes_dir().glob("*.yaml"):
+        assert file.stem in str(caught.value)
+    assert "conala_lora" in str(caught.value)
+
+
+@pytest.mark.parametrize("content", [b"name: [", b"\xff\xfe", b"a: b: c"])
+def test_what_is_not_yaml(tmp_path: Path, content: bytes) -> None:
+    file = tmp_path / "r.yaml"
+    file.write_bytes(content)
+    with pytest.raises(UsageError, match="not a readable YAML file"):
+        load_recipe(file)
+
+
+def test_a_folder_is_no_recipe(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="not a readable YAML file"):
+        load_recipe(tmp_path)
+
+
+def test_the_recipes_that_come_with_the_project_load() -> None:
+    files = sorted(recipes_dir().rglob("*.yaml"))
+    assert {"conala_lora", "quickstart"} <= {file.stem for file in files}
+    recipes = [load_recipe(file) for file in files]
+    assert all(isinstance(recipe, Recipe) for recipe in recipes)
+    assert len({recipe.sha256 for recipe in recipes}) == len(files)
