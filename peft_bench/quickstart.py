@@ -5,8 +5,10 @@ Everything goes into one folder; a second run finds what is done already and onl
 
 from __future__ import annotations
 
+import logging
 import sys
 import time
+import warnings
 from pathlib import Path
 
 from peft_bench import leaderboard, paths, records, smollm2
@@ -30,6 +32,7 @@ def quickstart(out: Path = Path("quickstart-results"), *, model: str | None = No
     Raises:
         PeftBenchError: see :func:`peft_bench.train` and :func:`peft_bench.evaluate`.
     """
+    _quieten()
     started = time.perf_counter()
     _say("1/4 the model: SmolLM2-135M-Instruct" if model is None else f"1/4 the model: {model}")
     source = model or smollm2.locate()
@@ -77,10 +80,19 @@ Next:
   the page          open {out / "leaderboard.html"}
   the same scores   lm_eval --model hf --model_args pretrained={source},peft={adapter} \\
                       --tasks {TASK} --batch_size 16 --confirm_run_unsafe_code{include}
-  a real task       peft-bench train recipes/conala_lora.yaml --set model.id={source}
-                    peft-bench eval adapters/codegen-350m-mono-conala-lora --tasks conala
+  a real task       peft-bench train {paths.recipes_dir() / "conala_lora.yaml"} \\
+                      --set name=conala-lora --set model.id={source}
+                    peft-bench eval adapters/conala-lora --tasks conala --batch_size 16
   what is here      peft-bench doctor; peft-bench list tasks
 """
+
+
+def _quieten() -> None:
+    """Progress and results stay; warnings that a first-time reader can do nothing about go."""
+    logging.getLogger("lm_eval").setLevel(logging.ERROR)
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
+    logging.getLogger("transformers").setLevel(logging.ERROR)
+    warnings.filterwarnings("ignore", category=FutureWarning, module="transformers")
 
 
 def _say(text: str) -> None:

@@ -42,9 +42,19 @@ class VerifiedHFLM(HFLM):  # type: ignore[misc]
             kwargs["quantization_config"] = models.quantization_config(
                 quantization, models.resolve_dtype(dtype)
             )
-        super()._create_model(pretrained, **kwargs)
-        model = self._model
         expected = type(self).expected
+        try:
+            super()._create_model(pretrained, **kwargs)
+        except RuntimeError as error:
+            # torch says "size mismatch for ..." once a tensor; one line is enough to know.
+            if expected.adapter is None or "size mismatch" not in str(error):
+                raise
+            raise PeftBenchError(
+                place=f"adapter {expected.adapter}",
+                problem=f"does not fit {pretrained}: its tensors have other shapes",
+                remedy="score it on the base that it was made for",
+            ) from error
+        model = self._model
         if expected.adapter is not None:
             adapters.verify_loaded(model, expected.adapter)
         fingerprint = adapters.fingerprint(model, quantized=quantization is not None)
