@@ -9,20 +9,27 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import sys
 import time
+import traceback
+import zipfile
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from peft_bench import adapters, data, methods, models, prompts, runtime
-from peft_bench.encoding import Collator, Encoded, encode_rows
+from peft_bench.encoding import IGNORED_LABEL, Collator, Encoded, encode_rows
 from peft_bench.errors import PeftBenchError, UsageError
 from peft_bench.families import prompt_name
 from peft_bench.recipe import Recipe
 
 _PARTIAL = ".partial"
 _RECIPE_FILE = "recipe.yaml"
+_STATE_FILE = "trainer_state.json"
+_TORCH_FILES = ("optimizer.pt", "scheduler.pt", "rng_state.pth")
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,17 +147,23 @@ def _run(recipe: Recipe, prepared: _Prepared, partial: Path, *, progress: bool) 
     load_peak = runtime.peak_device_bytes()
     model = _wrap(recipe, base, prepared.config.model_type)
     trainer = _trainer(recipe, prepared, model, partial, progress=progress)
-    checkpoints = sorted((partial / "checkpoints").glob("checkpoint-*"), key=_step_of)
-    earlier_wall_s = _earlier_wall_s(checkpoints[-1]) if checkpoints else 0.0
+    checkpoint = _last_checkpoint(partial / "checkpoints")
+    earlier_wall_s = _earlier_wall_s(checkpoint) if checkpoint else 0.0
     if torch.cuda.is_available():
         torch.cuda.reset_peak_memory_stats()
     started = time.perf_counter()
     try:
-        result = trainer.train(resume_from_checkpoint=str(checkpoints[-1]) if checkpoints else None)
+        result = trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
         validation_loss = trainer.evaluate()["eval_loss"]
         _save(model, prepared.tokenizer, partial)
     except SafetensorError as error:
         raise _disk_error(partial, error) from error
+    except RuntimeError as error:
+        if not _came_from_saving(error):
+            raise
+        raise _disk_error(partial, error) from error
+    finally:
+        _close_bars(trainer)
     train_wall_s = earlier_wall_s + time.perf_counter() - started
     if not validation_loss == validation_loss:
         raise PeftBenchError(
@@ -228,7 +241,7 @@ def _trainer(
     recipe: Recipe, prepared: _Prepared, model: Any, partial: Path, *, progress: bool
 ) -> Any:
     import torch
-    from transformers import Trainer, TrainingArguments
+    from transformers import TrainingArguments
 
     choice = recipe.training
     micro = choice.micro_batch_size or choice.batch_size
@@ -239,7 +252,8 @@ def _trainer(
         interval = min(interval, choice.max_steps)
     dtype = models.resolve_dtype(recipe.model.dtype)
     arguments = TrainingArguments(
-        output_dir=str(partial / "checkpoints"),
+        # Checkpoints name each other: an absolute path holds wherever the command is run again.
+        output_dir=str((partial / "checkpoints").absolute()),
         num_train_epochs=choice.epochs,
         max_steps=choice.max_steps or -1,
         per_device_train_batch_size=micro,
@@ -252,7 +266,6 @@ def _trainer(
         optim=choice.optimizer,
         bf16=dtype == "bfloat16" and torch.cuda.is_available(),
         fp16=dtype == "float16" and torch.cuda.is_available(),
-        train_sampling_strategy="group_by_length",
         eval_strategy="steps",
         eval_steps=interval,
         save_strategy="steps",
@@ -270,7 +283,7 @@ def _trainer(
         label_names=["labels"],
         dataloader_pin_memory=torch.cuda.is_available(),
     )
-    return Trainer(
+    return _trainer_class()(
         model=model,
         args=arguments,
         train_dataset=prepared.train.features,
@@ -278,6 +291,89 @@ def _trainer(
         data_collator=Collator(prepared.tokenizer.pad_token_id),
         callbacks=[_wall_clock(partial)],
     )
+
+
+def _trainer_class() -> type[Any]:
+    """transformers' Trainer, with two differences.
+
+    Losses are means over label tokens in every case; and the order of the rows depends on seed
+    and epoch alone, so that a resumed run sees the batches that an undisturbed one does.
+    """
+    import torch
+    from transformers import Trainer
+    from transformers.trainer_pt_utils import get_length_grouped_indices
+
+    def tokens(labels: torch.Tensor) -> int:
+        return int((labels != IGNORED_LABEL).sum())
+
+    class ByLength(torch.utils.data.Sampler[int]):
+        """Rows of about the same length together, shuffled anew each epoch."""
+
+        def __init__(self, lengths: list[int], batch_size: int, seed: int) -> None:
+            self.lengths = lengths
+            self.batch_size = batch_size
+            self.seed = seed
+            self.epoch = 0
+
+        def set_epoch(self, epoch: int) -> None:
+            self.epoch = epoch
+
+        def __len__(self) -> int:
+            return len(self.lengths)
+
+        def __iter__(self) -> Iterator[int]:
+            generator = torch.Generator().manual_seed(1000 * self.seed + self.epoch)
+            order = get_length_grouped_indices(self.lengths, self.batch_size, generator=generator)
+            return iter(order)
+
+    class PeftBenchTrainer(Trainer):  # type: ignore[misc]
+        def _get_train_sampler(self, train_dataset: Any = None) -> ByLength:
+            rows = self.train_dataset if train_dataset is None else train_dataset
+            batch_size = self.args.train_batch_size * self.args.gradient_accumulation_steps
+            return ByLength([row["length"] for row in rows], batch_size, self.args.data_seed)
+
+        def compute_loss(
+            self,
+            model: Any,
+            inputs: dict[str, Any],
+            return_outputs: bool = False,
+            num_items_in_batch: Any = None,
+        ) -> Any:
+            loss, outputs = super().compute_loss(
+                model, inputs, return_outputs=True, num_items_in_batch=num_items_in_batch
+            )
+            if model.config.is_encoder_decoder and num_items_in_batch is not None:
+                # T5 takes the count of an update's tokens and ignores it: with smaller
+                # micro-batches its gradient would be as many times too large.
+                loss = torch.nn.functional.cross_entropy(
+                    outputs.logits.flatten(0, 1).float(),
+                    inputs["labels"].flatten(),
+                    ignore_index=IGNORED_LABEL,
+                    reduction="sum",
+                )
+                loss = loss / num_items_in_batch
+            return (loss, outputs) if return_outputs else loss
+
+        def prediction_step(
+            self,
+            model: Any,
+            inputs: dict[str, Any],
+            prediction_loss_only: bool,
+            ignore_keys: list[str] | None = None,
+        ) -> tuple[Any, Any, Any]:
+            loss, logits, labels = super().prediction_step(
+                model, inputs, prediction_loss_only, ignore_keys
+            )
+            # The loop averages over rows whatever their lengths; weighed so, over tokens.
+            here = tokens(inputs["labels"]) / len(inputs["labels"])
+            return loss * here / self.mean_tokens, logits, labels
+
+        @cached_property
+        def mean_tokens(self) -> float:
+            rows = self.eval_dataset
+            return sum(tokens(torch.tensor(row["labels"])) for row in rows) / len(rows)
+
+    return PeftBenchTrainer
 
 
 def _wall_clock(partial: Path) -> Any:
@@ -294,6 +390,35 @@ def _wall_clock(partial: Path) -> Any:
             (folder / "wall_s.json").write_text(json.dumps(spent), encoding="utf-8")
 
     return WallClock()
+
+
+def _last_checkpoint(folder: Path) -> Path | None:
+    """The newest checkpoint to go on from; half-written ones are told of and deleted."""
+    for checkpoint in sorted(folder.glob("checkpoint-*"), key=_step_of, reverse=True):
+        if _is_usable(checkpoint):
+            return checkpoint
+        print(f"{checkpoint}: not a whole checkpoint, passed over", file=sys.stderr)
+        shutil.rmtree(checkpoint)
+    return None
+
+
+def _is_usable(checkpoint: Path) -> bool:
+    """Whether a checkpoint is whole, and so is the best one so far, which it names."""
+    if not _is_whole(checkpoint):
+        return False
+    state = json.loads((checkpoint / _STATE_FILE).read_text(encoding="utf-8"))
+    best = state.get("best_model_checkpoint")
+    return best is None or Path(best) == checkpoint.absolute() or _is_whole(Path(best))
+
+
+def _is_whole(checkpoint: Path) -> bool:
+    try:
+        json.loads((checkpoint / _STATE_FILE).read_text(encoding="utf-8"))
+        adapters.saved_tensors(checkpoint)
+    except (OSError, ValueError, PeftBenchError):
+        return False
+    # The directory of a zip file stands at its end.
+    return all(zipfile.is_zipfile(checkpoint / name) for name in _TORCH_FILES)
 
 
 def _earlier_wall_s(checkpoint: Path) -> float:
@@ -349,6 +474,24 @@ def _write_card(
     adapters.write_card(partial, card)
 
 
+def _came_from_saving(error: RuntimeError) -> bool:
+    """Whether torch.save raised it: with no space left it says so in many ways, none an OSError."""
+    frames = (frame for frame, _ in traceback.walk_tb(error.__traceback__))
+    return any(
+        frame.f_globals.get("__name__") == "torch.serialization" and frame.f_code.co_name == "save"
+        for frame in frames
+    )
+
+
+def _close_bars(trainer: Any) -> None:
+    """Ends bars that an error left open, so that its message has a line of its own."""
+    for callback in trainer.callback_handler.callbacks:
+        for name in ("prediction_bar", "training_bar"):
+            bar = getattr(callback, name, None)
+            if bar is not None:
+                bar.close()
+
+
 def _device_name() -> str:
     import torch
 
@@ -358,6 +501,6 @@ def _device_name() -> str:
 def _disk_error(partial: Path, error: Exception) -> PeftBenchError:
     return PeftBenchError(
         place=str(partial),
-        problem=f"could not be written: {error}",
+        problem=f"could not be written: {str(error).splitlines()[0]}",
         remedy="free some space and run the same command again: checkpoints are kept",
     )

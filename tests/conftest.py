@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+# Models of a few thousand weights gain nothing from threads, and lose much on a busy machine.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 ROWS = [
     ("sort list `xs`", "sorted(xs)"),
@@ -49,8 +53,11 @@ def build_tokenizer(folder: Path, *, appends_eos: bool = False) -> Any:
     return tokenizer
 
 
-def build_model(folder: Path, kind: str, *, seed: int = 0) -> Path:
-    """A tiny random model with its tokenizer, saved to ``folder``: llama, codegen or t5."""
+def build_model(folder: Path, kind: str, *, seed: int = 0, width: int = 32) -> Path:
+    """A tiny random model with its tokenizer, saved to ``folder``: llama, codegen or t5.
+
+    ``width`` is a Llama's; 4-bit weights come in blocks of 64.
+    """
     import torch
     import transformers
 
@@ -65,8 +72,8 @@ def build_model(folder: Path, kind: str, *, seed: int = 0) -> Path:
     if kind == "llama":
         model = transformers.LlamaForCausalLM(
             transformers.LlamaConfig(
-                hidden_size=32,
-                intermediate_size=48,
+                hidden_size=width,
+                intermediate_size=width * 3 // 2 if width < 64 else width * 2,
                 num_hidden_layers=2,
                 num_attention_heads=4,
                 num_key_value_heads=2,
@@ -109,13 +116,65 @@ def build_model(folder: Path, kind: str, *, seed: int = 0) -> Path:
 @pytest.fixture(scope="session")
 def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
     """Makes (once a session) a tiny model: ``tiny_model("llama", seed=0)`` is its folder."""
-    made: dict[tuple[str, int], Path] = {}
+    made: dict[tuple[str, int, int], Path] = {}
 
-    def make(kind: str = "llama", seed: int = 0) -> Path:
-        if (kind, seed) not in made:
-            folder = tmp_path_factory.mktemp(f"tiny-{kind}-{seed}")
-            made[kind, seed] = build_model(folder, kind, seed=seed)
-        return made[kind, seed]
+    def make(kind: str = "llama", seed: int = 0, width: int = 32) -> Path:
+        if (kind, seed, width) not in made:
+            folder = tmp_path_factory.mktemp(f"tiny-{kind}-{seed}-{width}")
+            made[kind, seed, width] = build_model(folder, kind, seed=seed, width=width)
+        return made[kind, seed, width]
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def tiny_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The rows of ``conala_data``, in one folder for the whole session."""
+    folder = tmp_path_factory.mktemp("tiny-data")
+    write_conala(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def trained(
+    tiny_model: Callable[..., Path], tiny_data: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Callable[..., Path]:
+    """Trains (once a session) a tiny adapter: ``trained("t5", "ia3")`` is its folder.
+
+    Not to be changed by a test: take a copy.
+    """
+    made: dict[tuple[Any, ...], Path] = {}
+
+    def make(
+        kind: str = "llama",
+        method: str = "lora",
+        *,
+        seed: int = 0,
+        width: int = 32,
+        quantization: str | None = None,
+    ) -> Path:
+        from peft_bench.recipe import parse_recipe
+        from peft_bench.training import train
+
+        key = kind, method, seed, width, quantization
+        if key not in made:
+            recipe = parse_recipe(
+                {
+                    "name": f"{kind}-{method}",
+                    "model": {
+                        "id": str(tiny_model(kind, seed, width)),
+                        "quantization": quantization,
+                    },
+                    "method": {"name": method},
+                    "data": {"tasks": ["conala"]},
+                    "training": {"epochs": 2, "batch_size": 4, "evaluations_per_epoch": 1},
+                }
+            )
+            folder = tmp_path_factory.mktemp("adapters") / recipe.name
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setenv("PEFT_BENCH_DATA", str(tiny_data))
+                made[key] = train(recipe, folder, progress=False)
+        return made[key]
 
     return make
 

@@ -270,7 +270,9 @@ def test_the_columns_are_those_of_the_schema() -> None:
 
 
 def test_every_column_is_documented() -> None:
-    documented = {line.strip().split(":")[0] for line in (LeaderboardRow.__doc__ or "").splitlines()}
+    documented = {
+        line.strip().split(":")[0] for line in (LeaderboardRow.__doc__ or "").splitlines()
+    }
     assert [name for name in SCHEMA_1.split() if name not in documented] == []
 
 
