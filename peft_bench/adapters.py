@@ -1,4 +1,4 @@
-"""Adapter folders: the card that tells how an adapter was made, and proof that it really loaded.
+"""Adapter folders: what is in them, and proof that an adapter really loaded.
 
 ``adapters/NAME`` holds PEFT's own files (``adapter_config.json``, ``adapter_model.safetensors``),
 ``recipe.yaml``, ``card.json`` and the card rendered as ``README.md``.
@@ -6,134 +6,19 @@
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
-import json
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from peft_bench import schema
-from peft_bench.errors import Faults, MissingError, PeftBenchError, UsageError
+from peft_bench.cards import AdapterCard, read_card
+from peft_bench.errors import MissingError, PeftBenchError, UsageError
 
 if TYPE_CHECKING:
     import torch
 
-CARD_SCHEMA_VERSION = 1
-CARD_FILE = "card.json"
 CONFIG_FILE = "adapter_config.json"
 WEIGHTS_FILE = "adapter_model.safetensors"
-
-
-@dataclass(frozen=True, slots=True)
-class BaseCard:
-    """The base model as it was loaded. ``fingerprint``: see :func:`fingerprint`."""
-
-    id: str
-    revision: str | None
-    commit: str | None
-    dtype: str
-    quantization: str | None
-    model_type: str
-    parameters: int
-    fingerprint: str
-
-
-@dataclass(frozen=True, slots=True)
-class PromptCard:
-    """The prompt that the adapter was trained with."""
-
-    name: str
-    text: str
-    sha256: str
-
-
-@dataclass(frozen=True, slots=True)
-class Costs:
-    """What training took. Tokens are real ones, padding left out; memory is the process's peak.
-
-    On a GPU ``train_peak_bytes`` is CUDA's ``max_memory_allocated`` and ``reserved_peak_bytes``
-    its ``max_memory_reserved``; on a CPU it is the peak resident set, and reserved is absent.
-    """
-
-    device: str
-    load_wall_s: float
-    train_wall_s: float
-    tokens_per_s: float
-    load_peak_bytes: int | None
-    train_peak_bytes: int | None
-    reserved_peak_bytes: int | None
-
-
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """How training went; losses are means over label tokens, in nats."""
-
-    steps: int
-    epochs: float
-    train_loss: float
-    validation_loss: float | None
-    best_step: int | None
-    truncated_prompts: int
-    truncated_targets: int
-
-
-@dataclass(frozen=True, slots=True)
-class AdapterCard:
-    """Everything that a record must know of an adapter."""
-
-    schema_version: int
-    name: str
-    created: str
-    recipe: dict[str, Any]
-    recipe_sha256: str
-    method: str
-    base: BaseCard
-    prompt: PromptCard
-    data: dict[str, Any]
-    custom_data: bool
-    trainable_parameters: int
-    adapter_sha256: str
-    adapter_bytes: int
-    costs: Costs
-    outcome: Outcome
-    versions: dict[str, str]
-
-
-def read_card(folder: Path) -> AdapterCard | None:
-    """The card in an adapter's folder; None if the folder is not one of ours.
-
-    Raises:
-        UsageError: the card is faulty or of a newer schema.
-    """
-    file = folder / CARD_FILE
-    if not file.is_file():
-        return None
-    try:
-        raw = json.loads(file.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise UsageError(
-            place=str(file), problem=f"is not JSON: {error}", remedy="train the adapter anew"
-        ) from None
-    version = raw.get("schema_version") if isinstance(raw, dict) else None
-    if isinstance(version, int) and version > CARD_SCHEMA_VERSION:
-        raise UsageError(
-            place=str(file),
-            problem=f"was written by a newer peft-bench (schema {version})",
-            remedy="upgrade peft-bench",
-        )
-    faults = Faults(str(file))
-    card = schema.read(AdapterCard, raw, "", faults)
-    faults.raise_if_any()
-    return card
-
-
-def write_card(folder: Path, card: AdapterCard) -> None:
-    """Writes ``card.json`` and the model card ``README.md``."""
-    plain = dataclasses.asdict(card)
-    (folder / CARD_FILE).write_text(json.dumps(plain, indent=2) + "\n", encoding="utf-8")
-    (folder / "README.md").write_text(render_model_card(card), encoding="utf-8")
 
 
 def content_sha256(folder: Path) -> str:
@@ -297,40 +182,3 @@ def _base_parameters(model: Any) -> Iterator[tuple[str, torch.Tensor]]:
         if id(parameter) in skipped or ".modules_to_save." in name:
             continue
         yield name.replace(".base_layer.", ".").replace(".original_module.", "."), parameter
-
-
-def render_model_card(card: AdapterCard) -> str:
-    """The card as a model card in Markdown, with the hub's metadata block."""
-    import yaml
-
-    meta = {
-        "base_model": card.base.id,
-        "library_name": "peft",
-        "pipeline_tag": "text-generation",
-        "tags": ["code", "python", "peft-bench", card.method],
-    }
-    loss = card.outcome.validation_loss
-    facts = {
-        "Method": card.method,
-        "Base model": f"`{card.base.id}`, {card.base.quantization or card.base.dtype}",
-        "Trainable parameters": f"{card.trainable_parameters:,} of {card.base.parameters:,}",
-        "Training data": ", ".join(
-            f"{name} ({info['rows']} rows{', custom' if info['custom'] else ''})"
-            for name, info in card.data.items()
-        ),
-        "Steps": f"{card.outcome.steps} ({card.outcome.epochs:.2f} epochs)",
-        "Validation loss": "-" if loss is None else f"{loss:.4f} (step {card.outcome.best_step})",
-        "Training time": f"{card.costs.train_wall_s:.0f} s on {card.costs.device}",
-        "Tokens a second": f"{card.costs.tokens_per_s:.0f}",
-        "Adapter": f"{card.adapter_bytes:,} bytes, sha256 `{card.adapter_sha256[:16]}`",
-        "Prompt": f"`{card.prompt.name}` (sha256 `{card.prompt.sha256[:16]}`)",
-    }
-    table = "\n".join(f"| {key} | {value} |" for key, value in facts.items())
-    header = yaml.safe_dump(meta, sort_keys=False).rstrip()
-    return (
-        f"---\n{header}\n---\n\n# {card.name}\n\n"
-        f"A PEFT adapter trained with peft-bench {card.versions.get('peft-bench', '')}.\n\n"
-        f"| | |\n|---|---|\n{table}\n\n"
-        f"## Prompt\n\n```text\n{card.prompt.text}```\n\n"
-        f"## Score it\n\n```sh\npeft-bench eval PATH/TO/{card.name} --tasks conala\n```\n"
-    )

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from peft_bench import adapters, data, harness, paths, records
+from peft_bench import adapters, cards, data, harness, paths, records
 from peft_bench.errors import MissingError, PeftBenchError, UsageError
 from peft_bench.models import resolve_dtype
 from peft_bench.recording import build_record
@@ -35,7 +35,7 @@ class _Subject:
     quantization: str | None
     prompt: str | None
     adapter: Path | None
-    card: adapters.AdapterCard | None
+    card: cards.AdapterCard | None
 
 
 def evaluate(

@@ -9,7 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from peft_bench import adapters, data, prompts
+from peft_bench import cards, data, prompts
 from peft_bench.errors import MissingError, PeftBenchError, UsageError
 from peft_bench.families import prompt_name
 from peft_bench.paths import tasks_dir
@@ -79,7 +79,7 @@ def check_prompt(template: prompts.PromptTemplate, peft: Any) -> None:
     """
     if not isinstance(peft, str) or not Path(peft).is_dir():
         return
-    card = adapters.read_card(Path(peft))
+    card = cards.read_card(Path(peft))
     if card is None or card.prompt.sha256 == template.sha256:
         return
     raise PeftBenchError(

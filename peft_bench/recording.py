@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from peft_bench import adapters, data, harness, records, runtime
+from peft_bench import cards, data, harness, records, runtime
 from peft_bench.metrics.bootstrap import bootstrap_stderr
 
 _SEED_KEYS = ("random_seed", "numpy_seed", "torch_seed", "fewshot_seed")
@@ -25,7 +25,7 @@ def build_record(
     *,
     adapter_name: str | None,
     adapter_sha256: str | None,
-    card: adapters.AdapterCard | None,
+    card: cards.AdapterCard | None,
     wall_s: float,
 ) -> records.RunRecord:
     """The record of one evaluation, from the harness' results and samples in ``folder``."""
@@ -55,7 +55,7 @@ def build_record(
 
 
 def _adapter_record(
-    name: str | None, sha256: str | None, card: adapters.AdapterCard | None
+    name: str | None, sha256: str | None, card: cards.AdapterCard | None
 ) -> records.AdapterRecord | None:
     if name is None or sha256 is None:
         return None
@@ -78,7 +78,7 @@ def _task_record(
     task: str,
     folder: Path,
     results: Mapping[str, Any],
-    card: adapters.AdapterCard | None,
+    card: cards.AdapterCard | None,
     model_args: Mapping[str, Any],
 ) -> records.TaskRecord:
     config = results["configs"][task]
@@ -151,7 +151,7 @@ def _marks(
     original: int,
     shots: int,
     level: str | None,
-    card: adapters.AdapterCard | None,
+    card: cards.AdapterCard | None,
     config: Mapping[str, Any],
 ) -> tuple[str, ...]:
     marks: list[str] = []

@@ -14,7 +14,7 @@ from typing import Any, ClassVar
 from lm_eval.api.registry import register_model
 from lm_eval.models.huggingface import HFLM
 
-from peft_bench import adapters, models
+from peft_bench import adapters, cards, models
 from peft_bench.errors import PeftBenchError
 
 MODEL_NAME = "peft-bench-hf"
@@ -25,7 +25,7 @@ class Expected:
     """What must be loaded: the adapter's folder and its card, as far as there are any."""
 
     adapter: Path | None = None
-    card: adapters.AdapterCard | None = None
+    card: cards.AdapterCard | None = None
 
 
 @register_model(MODEL_NAME)

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from peft_bench import adapters
+from peft_bench import adapters, cards
 from peft_bench.errors import MissingError, PeftBenchError, UsageError
 
 
@@ -51,7 +51,7 @@ def rewrite(folder: Path, change: Callable[[dict[str, Any]], None]) -> None:
 
 
 def rewrite_card(folder: Path, **changes: Any) -> None:
-    file = folder / adapters.CARD_FILE
+    file = folder / cards.CARD_FILE
     card = json.loads(file.read_text(encoding="utf-8")) | changes
     file.write_text(json.dumps(card), encoding="utf-8")
 
@@ -63,7 +63,7 @@ def test_whole_folder_gives_its_card(trained: Callable[..., Path]) -> None:
 
 def test_folder_without_a_card_is_anybodys_adapter(copy: Callable[..., Path]) -> None:
     folder = copy()
-    (folder / adapters.CARD_FILE).unlink()
+    (folder / cards.CARD_FILE).unlink()
     assert adapters.check_folder(folder) is None
 
 
@@ -94,7 +94,7 @@ def test_truncated_weights(keep: int, copy: Callable[..., Path]) -> None:
 @pytest.mark.parametrize("text", ["{", "", "not json"])
 def test_card_that_is_not_json(text: str, copy: Callable[..., Path]) -> None:
     folder = copy()
-    (folder / adapters.CARD_FILE).write_text(text, encoding="utf-8")
+    (folder / cards.CARD_FILE).write_text(text, encoding="utf-8")
     with pytest.raises(UsageError, match="is not JSON"):
         adapters.check_folder(folder)
 
@@ -109,7 +109,7 @@ def test_card_of_a_newer_schema(copy: Callable[..., Path]) -> None:
 @pytest.mark.parametrize("value", [[], 3, {"schema_version": 1}])
 def test_card_with_faults(value: Any, copy: Callable[..., Path]) -> None:
     folder = copy()
-    (folder / adapters.CARD_FILE).write_text(json.dumps(value), encoding="utf-8")
+    (folder / cards.CARD_FILE).write_text(json.dumps(value), encoding="utf-8")
     with pytest.raises(UsageError, match=r"card\.json"):
         adapters.check_folder(folder)
 
@@ -126,10 +126,10 @@ def test_card_for_other_files(copy: Callable[..., Path]) -> None:
 
 
 def test_card_survives_writing_and_reading(trained: Callable[..., Path], tmp_path: Path) -> None:
-    card = adapters.read_card(trained())
+    card = cards.read_card(trained())
     assert card is not None
-    adapters.write_card(tmp_path, card)
-    assert adapters.read_card(tmp_path) == card
+    cards.write_card(tmp_path, card)
+    assert cards.read_card(tmp_path) == card
 
 
 @pytest.mark.parametrize("kind", ["llama", "t5"])
@@ -251,7 +251,7 @@ def test_fingerprint_is_of_the_base_alone(
     plain = mark(load_base(tiny_model(kind)))
     assert mark(load_base(tiny_model(kind), dtype=torch.bfloat16)) == plain
     for method in ("lora", "ia3", "prompt_tuning", "prefix_tuning"):
-        card = adapters.read_card(trained(kind, method))
+        card = cards.read_card(trained(kind, method))
         assert card is not None and card.base.fingerprint == plain
         assert mark(load(trained(kind, method))) == plain
     assert mark(load_base(tiny_model(kind, 1))) != plain

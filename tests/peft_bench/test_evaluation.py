@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from peft_bench import adapters, prompts, records
+from peft_bench import adapters, cards, prompts, records
 from peft_bench.errors import MissingError, PeftBenchError, UsageError
 from peft_bench.evaluation import evaluate
 
@@ -73,7 +73,7 @@ def lm_eval_alone(given: dict[str, str]) -> dict[str, Any]:
 def rewrite_prompt(folder: Path) -> prompts.PromptTemplate:
     """Makes a card say that its adapter was trained with another prompt."""
     other = prompts.PROMPTS["instruction-seq2seq"]
-    file = folder / adapters.CARD_FILE
+    file = folder / cards.CARD_FILE
     card = json.loads(file.read_text(encoding="utf-8"))
     card["prompt"] = {"name": "instruction", "text": other.text, "sha256": other.sha256}
     file.write_text(json.dumps(card), encoding="utf-8")
@@ -87,7 +87,7 @@ def test_record_is_what_the_harness_found(trained: Callable[..., Path], tmp_path
     assert not (tmp_path / "e.partial").exists()
     assert not list((tmp_path / "e").glob("*.db*"))
 
-    card = adapters.read_card(folder)
+    card = cards.read_card(folder)
     assert card is not None and record.adapter is not None
     assert record.adapter.sha256 == card.adapter_sha256 == adapters.content_sha256(folder)
     assert record.adapter.recipe_sha256 == card.recipe_sha256
@@ -124,7 +124,7 @@ def test_again_gives_the_same_scores_and_answers(
     assert one.tasks[0].ids_sha256 == two.tasks[0].ids_sha256
     assert answers_in(tmp_path / "one") == answers_in(tmp_path / "two")
     # And the plain harness finds the same.
-    card = adapters.read_card(trained())
+    card = cards.read_card(trained())
     assert card is not None
     alone = lm_eval_alone({"pretrained": card.base.id, "peft": str(trained())})
     resps = sorted((s["doc_id"], s["resps"]) for s in alone["samples"]["conala"])
@@ -156,7 +156,7 @@ def test_quantised_base_is_loaded_as_in_training(
     trained: Callable[..., Path], tmp_path: Path
 ) -> None:
     folder = trained("llama", "lora", width=64, quantization="4bit")
-    card = adapters.read_card(folder)
+    card = cards.read_card(folder)
     record = score(folder, out=tmp_path / "e")
     assert card is not None
     assert record.model.quantization == "4bit"
@@ -209,7 +209,7 @@ def test_adapter_that_does_not_load_is_not_scored(
     from safetensors.torch import save_file
 
     folder = Path(shutil.copytree(trained(), tmp_path / "adapter"))
-    (folder / adapters.CARD_FILE).unlink()
+    (folder / cards.CARD_FILE).unlink()
     tensors = adapters.saved_tensors(folder)
     renamed = {key.replace("self_attn", "attention"): value for key, value in tensors.items()}
     save_file(renamed, folder / adapters.WEIGHTS_FILE, metadata={"format": "pt"})
@@ -225,7 +225,7 @@ def test_adapter_without_a_card_is_scored_without_its_history(
     trained: Callable[..., Path], tmp_path: Path
 ) -> None:
     folder = Path(shutil.copytree(trained(), tmp_path / "adapter"))
-    (folder / adapters.CARD_FILE).unlink()
+    (folder / cards.CARD_FILE).unlink()
     record = score(folder, out=tmp_path / "e")
     assert record.adapter is not None
     assert record.adapter.method == "unknown"

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from peft_bench import adapters, data, harness, models, paths, prompts
+from peft_bench import cards, data, harness, models, paths, prompts
 from peft_bench.encoding import IGNORED_LABEL, encode_rows
 from peft_bench.errors import MissingError, PeftBenchError, UsageError
 from peft_bench.recipe import BaseModel
@@ -115,7 +115,7 @@ def test_adapter_of_another_prompt_is_stopped(
         harness.dataset("conala", **given, prompt="instruction-seq2seq")
     # An adapter of someone else's has no card to compare with.
     stranger = Path(shutil.copytree(peft, tmp_path / "stranger"))
-    (stranger / adapters.CARD_FILE).unlink()
+    (stranger / cards.CARD_FILE).unlink()
     splits = harness.dataset(
         "conala", pretrained=given["pretrained"], peft=str(stranger), prompt="instruction-seq2seq"
     )

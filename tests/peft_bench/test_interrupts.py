@@ -311,3 +311,19 @@ def answers(folder: Path) -> list[Any]:
     [file] = folder.glob("samples_conala_*.jsonl")
     rows = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
     return sorted((row["doc_id"], row["resps"]) for row in rows)
+
+
+def test_a_run_on_other_rows_is_not_gone_on_with(
+    recipe_file: Path, conala_data: Path, tmp_path: Path
+) -> None:
+    out, partial = tmp_path / "a", tmp_path / "a.partial"
+    process = start(_TRAIN, recipe_file, out, 3)
+    wait_for((partial / "checkpoints" / "checkpoint-3" / "trainer_state.json").is_file, process)
+    process.kill()
+    process.communicate()
+    rows = conala_data / "conala" / "train.jsonl"
+    rows.write_text(rows.read_text(encoding="utf-8").replace("sorted(xs)", "list(sorted(xs))"))
+
+    recipe = parse_recipe(json.loads(recipe_file.read_text(encoding="utf-8")))
+    again = contents(train(recipe, out, progress=False))
+    assert again == contents(train(recipe, tmp_path / "fresh", progress=False))

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from peft_bench import adapters, data, models, prompts
+from peft_bench import adapters, cards, data, models, prompts
 from peft_bench.errors import MissingError, UsageError
 from peft_bench.recipe import parse_recipe
 from peft_bench.training import train
@@ -111,7 +111,7 @@ def test_training_lowers_the_loss(
     recipe_dict["training"] |= {"epochs": 10, "learning_rate": 0.05}
     recipe = parse_recipe(recipe_dict)
     folder = train(recipe, tmp_path / "a", progress=False)
-    card = adapters.read_card(folder)
+    card = cards.read_card(folder)
     assert card is not None and card.outcome.validation_loss is not None
     base = row_loss(
         load_base(tiny_model()),
@@ -130,7 +130,7 @@ def test_folder_is_whole_and_its_cards_are_readable(trained: Callable[..., Path]
         "README.md",
         adapters.CONFIG_FILE,
         adapters.WEIGHTS_FILE,
-        adapters.CARD_FILE,
+        cards.CARD_FILE,
         "recipe.yaml",
     ]
     assert not folder.with_name(folder.name + ".partial").exists()
@@ -211,7 +211,7 @@ def test_several_tasks_are_trained_jointly(
         )
     recipe_dict["data"]["tasks"] = ["conala", "codealpacapy"]
     recipe_dict["training"] = {"epochs": 1, "batch_size": 3}
-    card = adapters.read_card(train(parse_recipe(recipe_dict), tmp_path / "a", progress=False))
+    card = cards.read_card(train(parse_recipe(recipe_dict), tmp_path / "a", progress=False))
     assert card is not None
     assert {name: facts["rows"] for name, facts in card.data.items()} == {
         "conala/train": 8,
@@ -243,7 +243,7 @@ def test_the_final_adapter_is_the_one_of_the_lowest_validation_loss(
     recipe_dict["training"] |= {"epochs": 6, "learning_rate": 3.0, "schedule": "constant"}
     recipe = parse_recipe(recipe_dict)
     folder = train(recipe, tmp_path / "a", progress=False)
-    card = adapters.read_card(folder)
+    card = cards.read_card(folder)
     assert card is not None and card.outcome.validation_loss is not None
     assert card.outcome.best_step is not None and card.outcome.best_step < card.outcome.steps
     loss = row_loss(
@@ -319,7 +319,7 @@ def test_small_micro_batches_give_the_same_adapter(
     assert one.keys() == two.keys()
     for name in one:
         assert torch.allclose(one[name], two[name], atol=1e-5), name
-    first, second = adapters.read_card(whole), adapters.read_card(split)
+    first, second = cards.read_card(whole), cards.read_card(split)
     assert first is not None and second is not None
     assert first.outcome.train_loss == pytest.approx(second.outcome.train_loss, rel=1e-5)
     assert first.outcome.validation_loss == pytest.approx(second.outcome.validation_loss, rel=1e-5)
