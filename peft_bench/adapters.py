@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -48,6 +49,7 @@ def check_folder(folder: Path) -> AdapterCard | None:
                 remedy="train it again, or copy the whole folder",
             )
     saved_tensors(folder)
+    read_config(folder)
     card = read_card(folder)
     if card is not None and card.adapter_sha256 != content_sha256(folder):
         raise UsageError(
@@ -56,6 +58,26 @@ def check_folder(folder: Path) -> AdapterCard | None:
             remedy="restore the files, or delete card.json to score it without its history",
         )
     return card
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """PEFT's configuration of an adapter.
+
+    Raises:
+        UsageError: it is not a JSON object.
+    """
+    file = folder / CONFIG_FILE
+    try:
+        config = json.loads(file.read_text(encoding="utf-8"))
+    except ValueError as error:
+        config = error
+    if not isinstance(config, dict):
+        raise UsageError(
+            place=str(file),
+            problem=f"is not a PEFT configuration: {config}",
+            remedy="train the adapter again, or copy the file anew",
+        )
+    return config
 
 
 def saved_tensors(folder: Path) -> dict[str, torch.Tensor]:

@@ -9,33 +9,18 @@ from __future__ import annotations
 
 import argparse
 import json
-import shutil
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from peft_bench import adapters, cards, data, harness, paths, records
+from peft_bench import adapters, data, harness, paths, records
 from peft_bench.errors import MissingError, PeftBenchError, UsageError
-from peft_bench.models import resolve_dtype
 from peft_bench.recording import build_record
+from peft_bench.subject import Subject, find_subject
+from peft_bench.workfolder import disk_error, open_partial
 
-_PARTIAL = ".partial"
 _REQUEST_FILE = "request.json"
-
-
-@dataclass(frozen=True, slots=True)
-class _Subject:
-    """What is scored: a base model, and the adapter on it, if any."""
-
-    model: str
-    revision: str | None
-    dtype: str
-    quantization: str | None
-    prompt: str | None
-    adapter: Path | None
-    card: cards.AdapterCard | None
 
 
 def evaluate(
@@ -66,14 +51,15 @@ def evaluate(
         KeyboardInterrupt: stopped; answers so far are kept in ``OUT.partial``.
     """
     options = _parse_harness_args(harness_args)
-    subject = _subject(adapter, model, options)
+    subject = find_subject(adapter, model, options.model_args or {})
     _refuse_unsafe(tasks, options)
     folder = Path(out) if out is not None else _default_folder(subject, tasks)
     request = _request(subject, tasks, options, harness_args)
     if folder.exists():
         return _finished(folder, request)
-    partial = folder.with_name(folder.name + _PARTIAL)
-    _open_partial(partial, request)
+    partial = open_partial(folder, {_REQUEST_FILE: json.dumps(request, indent=2) + "\n"})
+    for stale in (*partial.glob("results_*.json"), *partial.glob("samples_*.jsonl")):
+        stale.unlink()
     started = time.perf_counter()
     facts = _run_harness(subject, tasks, options, partial)
     results = _read_results(partial)
@@ -93,7 +79,7 @@ def evaluate(
             cache.unlink()
         partial.rename(folder)
     except OSError as error:
-        raise _disk_error(partial, error) from error
+        raise disk_error(partial, error) from error
     return record
 
 
@@ -114,46 +100,6 @@ def _parse_harness_args(arguments: Sequence[str]) -> argparse.Namespace:
     return namespace
 
 
-def _subject(
-    adapter: str | Path | None, model: str | None, options: argparse.Namespace
-) -> _Subject:
-    given = dict(options.model_args or {})
-    if adapter is None:
-        if model is None:
-            raise UsageError(
-                place="peft-bench eval",
-                problem="neither an adapter nor a model is named",
-                remedy="give an adapter's folder, or --model ID",
-            )
-        dtype = str(given.get("dtype") or resolve_dtype("auto"))
-        quantization = given.get("quantization")
-        return _Subject(model, given.get("revision"), dtype, quantization, None, None, None)
-    folder = Path(adapter)
-    card = adapters.check_folder(folder)
-    if card is not None:
-        base = card.base
-        dtype = str(given.get("dtype") or base.dtype)
-        return _Subject(
-            model or base.id,
-            base.revision,
-            dtype,
-            base.quantization,
-            card.prompt.name,
-            folder,
-            card,
-        )
-    config = json.loads((folder / adapters.CONFIG_FILE).read_text(encoding="utf-8"))
-    base_id = model or config.get("base_model_name_or_path")
-    if not base_id:
-        raise UsageError(
-            place=str(folder),
-            problem="has no card and its configuration names no base model",
-            remedy="name it: --model ID",
-        )
-    dtype = str(given.get("dtype") or resolve_dtype("auto"))
-    return _Subject(base_id, given.get("revision"), dtype, None, None, folder, None)
-
-
 def _refuse_unsafe(tasks: Sequence[str], options: argparse.Namespace) -> None:
     if getattr(options, "confirm_run_unsafe_code", False):
         return
@@ -167,13 +113,13 @@ def _refuse_unsafe(tasks: Sequence[str], options: argparse.Namespace) -> None:
             )
 
 
-def _default_folder(subject: _Subject, tasks: Sequence[str]) -> Path:
+def _default_folder(subject: Subject, tasks: Sequence[str]) -> Path:
     name = subject.adapter.name if subject.adapter else Path(subject.model).name
     return Path("evaluations") / f"{name}--{'+'.join(tasks)}"
 
 
 def _request(
-    subject: _Subject,
+    subject: Subject,
     tasks: Sequence[str],
     options: argparse.Namespace,
     harness_args: Sequence[str],
@@ -216,22 +162,8 @@ def _finished(folder: Path, request: Mapping[str, Any]) -> records.RunRecord:
     )
 
 
-def _open_partial(partial: Path, request: Mapping[str, Any]) -> None:
-    file = partial / _REQUEST_FILE
-    mine = json.dumps(request, indent=2) + "\n"
-    try:
-        if partial.exists() and (not file.is_file() or file.read_text(encoding="utf-8") != mine):
-            shutil.rmtree(partial)
-        partial.mkdir(parents=True, exist_ok=True)
-        for stale in (*partial.glob("results_*.json"), *partial.glob("samples_*.jsonl")):
-            stale.unlink()
-        file.write_text(mine, encoding="utf-8")
-    except OSError as error:
-        raise _disk_error(partial, error) from error
-
-
 def _run_harness(
-    subject: _Subject, tasks: Sequence[str], options: argparse.Namespace, partial: Path
+    subject: Subject, tasks: Sequence[str], options: argparse.Namespace, partial: Path
 ) -> dict[str, Any]:
     """Runs the harness' own command with our model class; returns what was seen of the model."""
     from peft_bench.verified_model import MODEL_NAME, Expected, VerifiedHFLM
@@ -295,11 +227,3 @@ def _read_results(partial: Path) -> dict[str, Any]:
                 remedy="free some disk space and run the same command again: answers are kept",
             )
     return results
-
-
-def _disk_error(partial: Path, error: OSError) -> PeftBenchError:
-    return PeftBenchError(
-        place=str(partial),
-        problem=f"could not be written: {error}",
-        remedy="free some space and run the same command again: answers so far are kept",
-    )

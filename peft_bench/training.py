@@ -22,8 +22,8 @@ from peft_bench.errors import PeftBenchError, UsageError
 from peft_bench.families import prompt_name
 from peft_bench.recipe import Recipe
 from peft_bench.trainer import close_bars, make_trainer
+from peft_bench.workfolder import disk_error, open_partial
 
-_PARTIAL = ".partial"
 _RECIPE_FILE = "recipe.yaml"
 _ROWS_FILE = "rows.json"
 
@@ -59,16 +59,15 @@ def train(recipe: Recipe, out: str | Path | None = None, *, progress: bool = Tru
     folder = Path(out) if out is not None else Path("adapters") / recipe.name
     if _is_done(folder, recipe):
         return folder
-    partial = folder.with_name(folder.name + _PARTIAL)
     prepared = _prepare(recipe)
-    _open_partial(partial, recipe, prepared.splits)
+    partial = open_partial(folder, _identity(recipe, prepared.splits))
     try:
         _run(recipe, prepared, partial, progress=progress)
         shutil.rmtree(partial / "checkpoints", ignore_errors=True)
         (partial / _ROWS_FILE).unlink()  # the card tells of them
         partial.rename(folder)
     except OSError as error:
-        raise _disk_error(partial, error) from error
+        raise disk_error(partial, error) from error
     return folder
 
 
@@ -85,26 +84,14 @@ def _is_done(folder: Path, recipe: Recipe) -> bool:
     return True
 
 
-def _open_partial(partial: Path, recipe: Recipe, splits: tuple[data.Split, ...]) -> None:
-    """Makes the working folder, or keeps the one that the same recipe on the same rows left."""
+def _identity(recipe: Recipe, splits: tuple[data.Split, ...]) -> dict[str, str]:
+    """What an interrupted run must share with this one to be gone on with."""
     import yaml
 
-    mine = {
+    return {
         _RECIPE_FILE: yaml.safe_dump(recipe.to_dict(), sort_keys=False),
         _ROWS_FILE: json.dumps(data.describe(splits), indent=2) + "\n",
     }
-    try:
-        if partial.exists() and any(_text(partial / name) != mine[name] for name in mine):
-            shutil.rmtree(partial)
-        partial.mkdir(parents=True, exist_ok=True)
-        for name, text in mine.items():
-            (partial / name).write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise _disk_error(partial, error) from error
-
-
-def _text(file: Path) -> str | None:
-    return file.read_text(encoding="utf-8") if file.is_file() else None
 
 
 def _prepare(recipe: Recipe) -> _Prepared:
@@ -170,11 +157,11 @@ def _run(recipe: Recipe, prepared: _Prepared, partial: Path, *, progress: bool) 
         validation_loss = trainer.evaluate()["eval_loss"]
         peft_model.save(model, partial)
     except SafetensorError as error:
-        raise _disk_error(partial, error) from error
+        raise disk_error(partial, error) from error
     except RuntimeError as error:
         if not _came_from_saving(error):
             raise
-        raise _disk_error(partial, error) from error
+        raise disk_error(partial, error) from error
     finally:
         close_bars(trainer)
     train_wall_s = earlier_wall_s + time.perf_counter() - started
@@ -266,11 +253,3 @@ def _device_name() -> str:
     import torch
 
     return torch.cuda.get_device_name() if torch.cuda.is_available() else f"cpu x{os.cpu_count()}"
-
-
-def _disk_error(partial: Path, error: Exception) -> PeftBenchError:
-    return PeftBenchError(
-        place=str(partial),
-        problem=f"could not be written: {str(error).splitlines()[0]}",
-        remedy="free some space and run the same command again: checkpoints are kept",
-    )

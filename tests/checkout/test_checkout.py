@@ -19,11 +19,12 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 def is_editable() -> bool:
+    """Whether the installed distribution only points here, by a .pth file."""
     try:
-        origin = metadata.distribution("peft-bench").read_text("direct_url.json")
+        files = metadata.distribution("peft-bench").files or []
     except metadata.PackageNotFoundError:
         return False
-    return origin is not None and bool(json.loads(origin).get("dir_info", {}).get("editable"))
+    return any(file.suffix == ".pth" for file in files)
 
 
 pytestmark = [

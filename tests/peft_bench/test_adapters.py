@@ -99,6 +99,15 @@ def test_card_that_is_not_json(text: str, copy: Callable[..., Path]) -> None:
         adapters.check_folder(folder)
 
 
+@pytest.mark.parametrize("text", ["", "{", "[]"])
+def test_configuration_that_is_none(text: str, copy: Callable[..., Path]) -> None:
+    folder = copy()
+    (folder / cards.CARD_FILE).unlink()
+    (folder / adapters.CONFIG_FILE).write_text(text, encoding="utf-8")
+    with pytest.raises(UsageError, match="is not a PEFT configuration"):
+        adapters.check_folder(folder)
+
+
 def test_card_of_a_newer_schema(copy: Callable[..., Path]) -> None:
     folder = copy()
     rewrite_card(folder, schema_version=99, something_new=1)

@@ -1,0 +1,71 @@
+"""What is scored: a base model, and the adapter on it, as its card tells."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from peft_bench import adapters, cards
+from peft_bench.errors import UsageError
+from peft_bench.models import resolve_dtype
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """What is scored: a base model, and the adapter on it, if any."""
+
+    model: str
+    revision: str | None
+    dtype: str
+    quantization: str | None
+    prompt: str | None
+    adapter: Path | None
+    card: cards.AdapterCard | None
+
+
+def find_subject(
+    adapter: str | Path | None, model: str | None, given: Mapping[str, Any]
+) -> Subject:
+    """The subject named by an adapter's folder or a model's id.
+
+    ``given`` are the harness' model arguments that the user typed; ``dtype`` in them wins.
+
+    Raises:
+        UsageError: nothing is named, or the adapter is faulty or does not tell its base.
+        MissingError: no such adapter.
+    """
+    if adapter is None:
+        if model is None:
+            raise UsageError(
+                place="peft-bench eval",
+                problem="neither an adapter nor a model is named",
+                remedy="give an adapter's folder, or --model ID",
+            )
+        dtype = str(given.get("dtype") or resolve_dtype("auto"))
+        quantization = given.get("quantization")
+        return Subject(model, given.get("revision"), dtype, quantization, None, None, None)
+    folder = Path(adapter)
+    card = adapters.check_folder(folder)
+    if card is not None:
+        base = card.base
+        dtype = str(given.get("dtype") or base.dtype)
+        return Subject(
+            model or base.id,
+            base.revision,
+            dtype,
+            base.quantization,
+            card.prompt.name,
+            folder,
+            card,
+        )
+    base_id = model or adapters.read_config(folder).get("base_model_name_or_path")
+    if not base_id:
+        raise UsageError(
+            place=str(folder),
+            problem="has no card and its configuration names no base model",
+            remedy="name it: --model ID",
+        )
+    dtype = str(given.get("dtype") or resolve_dtype("auto"))
+    return Subject(base_id, given.get("revision"), dtype, None, None, folder, None)
