@@ -6,6 +6,7 @@ Everything goes into one folder; a second run finds what is done already and onl
 from __future__ import annotations
 
 import logging
+import re
 import sys
 import time
 import warnings
@@ -36,7 +37,10 @@ def quickstart(out: Path = Path("quickstart-results"), *, model: str | None = No
     started = time.perf_counter()
     _say("1/4 the model: SmolLM2-135M-Instruct" if model is None else f"1/4 the model: {model}")
     source = model or smollm2.locate()
-    recipe = load_recipe(paths.recipes_dir() / "quickstart.yaml", [f"model.id={source}"])
+    changes = [f"model.id={source}"]
+    if model is not None:
+        changes.append(f"name={_folder_name(model)}-lora")
+    recipe = load_recipe(paths.recipes_dir() / "quickstart.yaml", changes)
     _say(f"2/4 training a LoRA adapter ({recipe.training.epochs:g} epochs)")
     adapter = train(recipe, out / "adapters" / recipe.name)
     # The programs that the model writes run in the sandbox, at the best level of this machine.
@@ -60,6 +64,10 @@ def quickstart(out: Path = Path("quickstart-results"), *, model: str | None = No
     print(f"Done in {time.perf_counter() - started:.0f} s. Written: {', '.join(map(str, files))}\n")
     print(_next_commands(source, adapter, out))
     return files
+
+
+def _folder_name(model: str) -> str:
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", Path(model).name).strip("-._") or "model"
 
 
 def _difference(row: leaderboard.LeaderboardRow) -> str:
