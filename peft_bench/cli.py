@@ -6,6 +6,7 @@ Exit codes: 0 done, 1 failed, 2 usage, 3 something missing.
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -29,7 +30,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments.rest = rest
     run: Callable[[argparse.Namespace], int] = arguments.run
     try:
-        return run(arguments)
+        code = run(arguments)
+        # What is still buffered must meet a closed pipe here, not at interpreter shutdown.
+        sys.stdout.flush()
+        return code
     except PeftBenchError as error:
         if arguments.verbose:
             raise
@@ -43,8 +47,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         )
         return 1
     except BrokenPipeError:
-        # The reader (head, less) has seen enough.
-        sys.stderr.close()
+        # The reader (head, less) has seen enough; nothing more can or need be said to it.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
 
 
