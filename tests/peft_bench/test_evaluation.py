@@ -172,8 +172,12 @@ def test_wrong_base_of_the_same_shape(
         score(trained(), model=other, out=tmp_path / "e")
     assert caught.value.exit_code == 1
     assert not (tmp_path / "e").exists()
-    # The twin: the plain harness scores it without a word.
-    alone = lm_eval_alone({"pretrained": other, "peft": str(trained())})
+    with pytest.raises(PeftBenchError, match="made for another base"):
+        lm_eval_alone({"pretrained": other, "peft": str(trained())})
+    # The twin: without a card that knows its base, it is scored without a word.
+    stranger = Path(shutil.copytree(trained(), tmp_path / "stranger"))
+    (stranger / cards.CARD_FILE).unlink()
+    alone = lm_eval_alone({"pretrained": other, "peft": str(stranger)})
     assert "em@10,none" in alone["results"]["conala"]
 
 
