@@ -123,6 +123,9 @@ def _add_exec(verbs: _Verbs[argparse.ArgumentParser]) -> None:
         "--limit", action="append", default=[], metavar="KEY=VALUE", help="e.g. cpu_s=10"
     )
     parser.add_argument(
+        "--profile", default="stdlib", metavar="NAME", help="packages to import: stdlib, scientific"
+    )
+    parser.add_argument(
         "--require", default="strong", metavar="LEVEL", help="least sandbox level (default: strong)"
     )
     parser.set_defaults(run=_run_exec)
@@ -193,6 +196,7 @@ def _run_exec(arguments: argparse.Namespace) -> int:
         arguments.out,
         workers=arguments.workers,
         limits=arguments.limit,
+        profile=arguments.profile,
         require=arguments.require,
     )
 

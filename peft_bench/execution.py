@@ -18,13 +18,14 @@ def execute(
     *,
     workers: int | None = None,
     limits: Sequence[str] = (),
+    profile: str = "stdlib",
     require: str = "strong",
 ) -> int:
     """Runs the programs; returns 0, or 1 if lines had to be left out or the sandbox failed.
 
     Raises:
         MissingError: no such file, or no such sandbox level on this machine.
-        UsageError: faulty limits, level or output file.
+        UsageError: faulty limits, profile, level or output file.
     """
     if require not in list(Level):
         raise UsageError(
@@ -35,7 +36,13 @@ def execute(
     parsed = parse_limits(limits)
     try:
         summary = exec_jsonl(
-            programs, out, limits=parsed, workers=workers, require=require, progress=True
+            programs,
+            out,
+            limits=parsed,
+            workers=workers,
+            profile=profile,
+            require=require,
+            progress=True,
         )
     except SandboxUnavailable as error:
         raise MissingError(
@@ -60,6 +67,11 @@ def execute(
     counts = ", ".join(f"{count} {status}" for status, count in summary.statuses.items())
     resumed = f", {summary.resumed} from before" if summary.resumed else ""
     print(f"{summary.ran} programs run{resumed}: {counts or 'none'}")
+    if summary.shared_passes:
+        print(
+            f"{summary.shared_passes} of the passed were judged in the program's own process, "
+            "where a pass can be forged (judge: shared)"
+        )
     return 1 if summary.bad or summary.statuses.get("harness_error") else 0
 
 

@@ -160,7 +160,10 @@ def _marks(
     if shots:
         marks.append(f"{shots}-shot prompt, trained zero-shot" if card else f"{shots}-shot prompt")
     if config.get("unsafe_code"):
-        marks.append(f"sandbox {level}" if level else "nothing executed: no sandbox here")
+        if level is None:
+            marks.append("nothing executed: no sandbox here")
+        elif level != "strong":
+            marks.append(f"sandbox {level}")
     if card is not None and card.custom_data:
         marks.append("trained on custom data")
     return tuple(marks)

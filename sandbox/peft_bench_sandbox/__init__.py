@@ -18,6 +18,7 @@ What a program does is never an exception here: it is a Verdict.
 
 from .pool import run_all
 from .probe import Layer, Probe, best_level, probe
+from .settle import Settled, settle
 from .stream import BadLine, StreamSummary, exec_jsonl
 from .types import (
     AssertTest,
@@ -46,6 +47,7 @@ __all__ = [
     "Probe",
     "Program",
     "SandboxUnavailable",
+    "Settled",
     "Status",
     "StdinTest",
     "StreamSummary",
@@ -58,6 +60,7 @@ __all__ = [
     "program_from_json",
     "program_to_json",
     "run_all",
+    "settle",
     "verdict_from_json",
     "verdict_to_json",
 ]

@@ -6,13 +6,12 @@ import os
 import sys
 import time
 import warnings
-from collections import deque
-from collections.abc import Generator, Iterable
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Collection, Generator, Iterable
 from contextlib import closing
 
-from .launch import SHELL, Children
-from .score import run_program
+from .engine import Engine
+from .probe import best_level, told_lacking
+from .profiles import PROFILES
 from .types import (
     Level,
     Limits,
@@ -22,10 +21,8 @@ from .types import (
     Verdict,
     WeakSandboxWarning,
 )
+from .worker import Setting, missing
 
-PROFILES = ("stdlib",)
-BUILT_LEVEL = Level.LIMITS
-_AHEAD = 4  # programs in hand for each worker: enough to hide a slow one, few to hold
 _warned = False
 
 
@@ -53,13 +50,14 @@ def run_all(
     Warns:
         WeakSandboxWarning: once a process, if the level is below "strong".
     """
-    admit(require=require, profile=profile, workers=workers)
+    level = admit(require=require, profile=profile, workers=workers)
     listed = list(programs)
     for place, program in enumerate(listed):
         if not isinstance(program, Program):
             raise TypeError(f"programs[{place}] is {type(program).__name__}; give a Program")
     told = Progress(len(listed), shown=progress)
-    with closing(run_ordered(listed, limits=limits, workers=workers)) as verdicts:
+    setting, strong = Setting(limits, profile), level is Level.STRONG
+    with closing(run_ordered(listed, setting, workers=workers, strong=strong)) as verdicts:
         done = [told.count(verdict) for verdict in verdicts]
     told.end()
     return done
@@ -78,36 +76,22 @@ def admit(*, require: Level | str, profile: str, workers: int | None) -> Level:
         raise ValueError(f"workers is {workers!r}; give 1 or more, or None for one a CPU")
     if lacking := missing():
         raise SandboxUnavailable(f"the sandbox cannot run here: {'; '.join(lacking)}")
-    if wanted > BUILT_LEVEL:
+    found = best_level()
+    if wanted > found:
         raise SandboxUnavailable(
-            f"require is {wanted.value!r}, but this release has only {BUILT_LEVEL.value!r}: "
-            "resource limits, without isolation of files, network and processes. If the "
-            f"programs may do all that your user may, pass require={BUILT_LEVEL.value!r}; "
-            "read sandbox/README.md first"
+            f"require is {wanted.value!r}, but this machine gives only {found.value!r}: "
+            f"{told_lacking()}. If the programs may do all that your user may, pass "
+            f"require={found.value!r}; read sandbox/README.md first"
         )
-    if BUILT_LEVEL < Level.STRONG and not _warned:
+    if found < Level.STRONG and not _warned:
         _warned = True
         warnings.warn(
-            f"programs run at sandbox level {BUILT_LEVEL.value!r}: they can read and write "
-            "your files and use the network; see sandbox/README.md",
+            f"programs run at sandbox level {found.value!r}: {told_lacking()}; "
+            "see sandbox/README.md",
             WeakSandboxWarning,
             stacklevel=3,
         )
-    return BUILT_LEVEL
-
-
-def missing() -> list[str]:
-    """What this machine lacks for running anything at all, each with its remedy."""
-    if not sys.platform.startswith("linux"):
-        return [f"the system is {sys.platform}; use Linux (a container or WSL 2 will do)"]
-    lacking = []
-    if not sys.executable:
-        lacking.append("Python does not know its own path; start it by its full path")
-    if not os.access(SHELL, os.X_OK):
-        lacking.append(f"there is no {SHELL}; install a POSIX shell")
-    if not hasattr(os, "memfd_create"):
-        lacking.append("this Python has no os.memfd_create; use one built on Linux 3.17 or later")
-    return lacking
+    return found
 
 
 def usable_cpus() -> int:
@@ -116,27 +100,34 @@ def usable_cpus() -> int:
 
 
 def run_ordered(
-    programs: Iterable[Program], *, limits: Limits, workers: int | None
+    programs: Iterable[Program], setting: Setting, *, workers: int | None, strong: bool
 ) -> Generator[Verdict]:
-    """Yield verdicts in order while later programs run; take in only a few ahead.
+    """Yield verdicts in order while later programs run; take in only so many ahead.
 
     Close the iterator (or let it end) to be sure that nothing of it runs any more.
     """
-    width = workers or usable_cpus()
-    children = Children()
-    waiting: deque[Future[Verdict]] = deque()
-    with ThreadPoolExecutor(width, thread_name_prefix="sandbox") as executor:
-        try:
-            for program in programs:
-                waiting.append(executor.submit(run_program, program, limits, children))
-                if len(waiting) >= width * _AHEAD:
-                    yield waiting.popleft().result()
-            while waiting:
-                yield waiting.popleft().result()
-        except BaseException:  # Ctrl-C and a closed iterator too; raised again below
-            children.kill_all()
-            executor.shutdown(wait=False, cancel_futures=True)
-            raise
+    engine = Engine(setting, workers or usable_cpus(), strong=strong)
+    try:
+        yield from engine.run(programs)
+    finally:
+        engine.close()
+
+
+def run_programs(
+    programs: Iterable[Program],
+    *,
+    limits: Limits = Limits(),  # noqa: B008 - frozen
+    workers: int = 1,
+    profile: str = "stdlib",
+    without: Collection[str] = frozenset(),
+) -> list[Verdict]:
+    """Run with guards left out, whatever level that makes: to test that each is needed.
+
+    Not for use: nothing is asked of the machine, and nothing is told of what is missing.
+    """
+    setting = Setting(limits, profile, frozenset(without))
+    with closing(run_ordered(programs, setting, workers=workers, strong=False)) as verdicts:
+        return list(verdicts)
 
 
 class Progress:

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass
 
-from .launch import Children
-from .pool import missing
-from .score import Result, run_test
-from .types import MIB, AssertTest, Level, Limits, Status
+from .engine import Engine
+from .types import MIB, CallTest, Level, Limits, Program, Status, Verdict
+from .worker import Setting, missing, unsealed
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +24,10 @@ class Layer:
 
 @dataclass(frozen=True, slots=True)
 class Probe:
-    """The level to be had here, and the layers it rests on or lacks."""
+    """The level to be had here, and the layers it rests on or lacks.
+
+    A layer that is not ok lowers the level, unless `needed` says that another stands in for it.
+    """
 
     level: Level
     layers: tuple[Layer, ...]
@@ -33,60 +35,102 @@ class Probe:
 
 @dataclass(frozen=True, slots=True)
 class _Trial:
+    """An attack in a throw-away child. level: what it takes to be held for that level."""
+
     name: str
-    attack: str
-    limits: Limits
-    held: Callable[[Result], bool]
+    level: Level
+    source: str
+    held: Callable[[Verdict], bool]
     remedy: str
 
 
-_WRITE = """
-try:
-    with open("big", "wb", buffering=0) as file:
-        file.write(bytes(4096))
-        file.write(bytes(4096))
-except OSError as error:
-    import errno
-    assert error.errno != errno.EFBIG, "held"
+_LIMITS = Limits(
+    cpu_s=0.5, wall_s=10.0, memory_bytes=256 * MIB, output_bytes=10_000, file_bytes=MIB
+)
+
+# Each defines f(), which gives "open" if the attack went through.
+_SYSCALL = """
+import ctypes
+libc = ctypes.CDLL(None, use_errno=True)
+def call(*args): return libc.syscall(*args)
 """
-
+_FILES = """
+def f():
+    seen = []
+    for path in ("/etc/passwd", "/etc/hostname", "/proc/self/environ", "/proc/1/environ"):
+        try:
+            with open(path, "rb") as file: seen.append(file.read(1))
+        except OSError:
+            pass
+    return "open" if seen else "held"
+"""
+_WRITE = """
+import os
+def f():
+    for folder in ("/", "/tmp", "/var/tmp", "/dev/shm", "/home", "/root"):
+        try:
+            os.close(os.open(os.path.join(folder, "probe"), os.O_CREAT | os.O_WRONLY))
+            return "open"
+        except OSError:
+            pass
+    return "held"
+"""
+_NETWORK = """
+import socket
+def f():
+    try:
+        socket.socket(socket.AF_INET, socket.SOCK_DGRAM).close()
+    except OSError:
+        return "held"
+    return "open"
+"""
+_EXEC = """
+import os, sys
+def f():
+    for program in (sys.executable, "/bin/sh", "/bin/true", "/usr/bin/env"):
+        try: os.execv(program, [program, "--version"])
+        except PermissionError: pass
+        except FileNotFoundError: pass
+    return "held"
+"""
+_FORK = """
+import os
+def f():
+    try: pid = os.fork()
+    except OSError: return "held"
+    if pid == 0: os._exit(0)
+    return "open"
+"""
+_SIGNALS = """
+import os
+def f():
+    try: os.kill(os.getppid() or 1, 0)
+    except OSError: return "held"
+    return "open"
+"""
 _TRIALS = (
-    _Trial(
-        "cpu",
-        "while True: pass",
-        Limits(cpu_s=1.0, wall_s=20.0),
-        lambda result: result.status is Status.CPU,
-        "let setrlimit(RLIMIT_CPU) through the container's filter",
-    ),
-    _Trial(
-        "memory",
-        f"block = bytes({512 * MIB})",
-        Limits(memory_bytes=256 * MIB),
-        lambda result: result.status is Status.MEMORY,
-        "let setrlimit(RLIMIT_AS) through the container's filter",
-    ),
-    _Trial(
-        "file size",
-        _WRITE,
-        Limits(file_bytes=4096),
-        lambda result: result.status is Status.WRONG and "held" in result.message,
-        "let setrlimit(RLIMIT_FSIZE) through the container's filter",
-    ),
-    _Trial(
-        "output",
-        "while True: print('x' * 1000)",
-        Limits(output_bytes=10_000),
-        lambda result: result.status is Status.OUTPUT,
-        "report this with the output of the doctor",
-    ),
-)
-
-_NOT_SEALED = Layer(
-    name="isolation",
-    ok=False,
-    detail="files, network and other processes are open to the programs in this release",
-    remedy="run inside a container or a machine that has nothing to lose",
-)
+    _Trial("cpu", Level.LIMITS, "def f():\n    while True: pass",
+           lambda verdict: verdict.status is Status.CPU,
+           "let setrlimit(RLIMIT_CPU) through the container's filter"),
+    _Trial("memory", Level.LIMITS, f"def f(): return len(bytes({512 * MIB}))",
+           lambda verdict: verdict.status is Status.MEMORY,
+           "let setrlimit(RLIMIT_AS) through the container's filter"),
+    _Trial("output", Level.LIMITS, "def f():\n    while True: print('x' * 1000, flush=True)",
+           lambda verdict: verdict.status is Status.OUTPUT,
+           "let setrlimit(RLIMIT_FSIZE) through the container's filter"),
+    _Trial("files read", Level.STRONG, _FILES, lambda verdict: verdict.status is Status.PASSED,
+           "use a kernel with Landlock (5.13 or later), or allow user namespaces"),
+    _Trial("files written", Level.STRONG, _WRITE, lambda verdict: verdict.status is Status.PASSED,
+           "use a kernel with Landlock (5.13 or later), or allow user namespaces"),
+    _Trial("network", Level.STRONG, _NETWORK, lambda verdict: verdict.status is Status.PASSED,
+           "let seccomp filters through the container's filter"),
+    _Trial("exec", Level.STRONG, _EXEC, lambda verdict: verdict.status is Status.PASSED,
+           "let seccomp filters through the container's filter"),
+    _Trial("fork", Level.STRONG, _FORK, lambda verdict: verdict.status is Status.PASSED,
+           "let seccomp filters through the container's filter"),
+    _Trial("signals", Level.STRONG, _SIGNALS, lambda verdict: verdict.status is Status.PASSED,
+           "let seccomp filters through the container's filter"),
+)  # fmt: skip
 
 
 def probe() -> Probe:
@@ -97,23 +141,64 @@ def probe() -> Probe:
     if lacking := missing():
         layers = tuple(Layer("platform", False, text, text) for text in lacking)
         return Probe(Level.NONE, layers)
-    with ThreadPoolExecutor(len(_TRIALS)) as executor:
-        tried = tuple(executor.map(_try, _TRIALS))
-    level = Level.LIMITS if all(layer.ok for layer in tried) else Level.NONE
-    return Probe(level, (*tried, _NOT_SEALED))
+    try:
+        tried, seal = _try_all()
+    except Exception as error:  # a probe reports, it does not fail
+        text = f"{type(error).__name__}: {error}"
+        return Probe(Level.NONE, (Layer("platform", False, text, "report this"),))
+    level = Level.STRONG
+    for trial, layer in zip(_TRIALS, tried, strict=True):
+        if not layer.ok:
+            level = min(level, Level.NONE if trial.level is Level.LIMITS else Level.LIMITS)
+    if unsealed(seal):
+        level = min(level, Level.LIMITS)
+    return Probe(level, (*tried, *_sealing(seal)))
 
 
 @functools.cache
+def _probed() -> Probe:
+    return probe()
+
+
 def best_level() -> Level:
     """The strongest level to be had here; probed once a process. Never raises."""
-    return probe().level
+    return _probed().level
 
 
-def _try(trial: _Trial) -> Layer:
-    try:
-        result = run_test("", AssertTest(trial.attack), trial.limits, Children())
-    except Exception as error:  # a probe reports, it does not fail
-        return Layer(trial.name, False, f"{type(error).__name__}: {error}", trial.remedy)
-    held = trial.held(result)
-    detail = f"{'held' if held else 'not held'}: {result.status.value} {result.message:.200}"
-    return Layer(trial.name, held, detail, "" if held else trial.remedy)
+def told_lacking() -> str:
+    """What keeps this machine from the next level, with the remedies, as one line."""
+    found = _probed()
+    told = [
+        f"{layer.name} ({layer.detail}): {layer.remedy}" for layer in found.layers if not layer.ok
+    ]
+    return "; ".join(told)
+
+
+def _try_all() -> tuple[list[Layer], dict[str, str]]:
+    programs = [
+        Program(trial.name, trial.source, (CallTest("f", [], "held"),)) for trial in _TRIALS
+    ]
+    with closing(Engine(Setting(_LIMITS), 1, strong=False)) as engine:
+        seal = engine.layers()
+        verdicts = list(engine.run(programs))
+    return [_layer(*pair) for pair in zip(_TRIALS, verdicts, strict=True)], seal
+
+
+def _layer(trial: _Trial, verdict: Verdict) -> Layer:
+    held = trial.held(verdict)
+    detail = f"{'held' if held else 'not held'}: {verdict.status.value} {verdict.message:.200}"
+    return Layer(trial.name, held, detail.strip(), "" if held else trial.remedy)
+
+
+def _sealing(seal: dict[str, str]) -> list[Layer]:
+    """What the seal is made of; a missing piece is told where no other stands in for it."""
+    lacking = unsealed(seal)
+    return [
+        Layer(
+            name,
+            not reason or not any(name in text for text in lacking),
+            "in force" if not reason else f"not to be had: {reason}",
+            next((text for text in lacking if name in text), ""),
+        )
+        for name, reason in seal.items()
+    ]

@@ -1,22 +1,47 @@
-"""From what a child did to a verdict: the table of statuses."""
+"""From what the kernel, the judge and the candidate said to a verdict: the table of statuses."""
 
 from __future__ import annotations
 
-import json
-import marshal
-import math
-import secrets
+import os
 import signal
-import subprocess
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from .channel import Kind, Report, Said, read_channel
 from .judge import judge_stdout, judge_value
-from .launch import Cause, Children, Raw, run_child
+from .report import read_report
 from .types import AssertTest, CallTest, Limits, Program, Status, StdinTest, Test, Verdict
-from .workdir import working_directory
 
-_ATTEMPTS = 2
+_TAIL = 2000
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """How a candidate's process ended, as its zygote saw it.
+
+    exit: as subprocess has it, negative for a signal. cause: "itself", or killed for "wall",
+    "cpu" or "judged" (the judge had its answer). output_bytes: what was printed in all. failure:
+    the sandbox's own, before the candidate ran. out: standard output, of scripts. err: the last of
+    standard error. report: what the candidate left (see report.py).
+    """
+
+    exit: int
+    cause: str
+    cpu_s: float
+    wall_s: float
+    peak_bytes: int
+    output_bytes: int
+    failure: str
+    out: bytes = b""
+    err: bytes = b""
+    report: bytes = b""
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """What a judge's process said: a status by its name, or "gone" if the candidate was."""
+
+    outcome: str
+    message: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,13 +55,89 @@ class Result:
     peak_bytes: int = 0
 
 
-def run_program(program: Program, limits: Limits, children: Children) -> Verdict:
-    """Run every test of a program, one after the other.
+def kind_of(test: Test) -> str:
+    """How a candidate's process runs this test (see inside/candidate.py)."""
+    if isinstance(test, AssertTest):
+        return "serve" if test.judge == "split" else "shared"
+    return "stdin" if isinstance(test, StdinTest) else "call"
 
-    Raises:
-        Stopped: the run is being given up.
+
+def read_left(sizes: Mapping[str, int], fds: Sequence[int], limits: Limits) -> dict[str, bytes]:
+    """What a candidate left in files, as far as it counts; closes them.
+
+    sizes: of "out", "err" and "report", as far as the candidate has written, which is its own to
+    say; the files of those that are not empty come in the same order.
     """
-    results = [run_test(program.source, test, limits, children) for test in program.tests]
+    most = {
+        "out": limits.output_bytes,
+        "err": _TAIL,
+        # A character of a message takes up to 6 in a report.
+        "report": limits.output_bytes + 6 * limits.message_bytes + 4096,
+    }
+    left = {}
+    for name, fd in zip((name for name, size in sizes.items() if size), fds, strict=True):
+        size = min(sizes[name], os.fstat(fd).st_size)
+        begin = max(0, size - most[name]) if name == "err" else 0
+        left[name] = os.pread(fd, min(size, most[name]), begin)
+        os.close(fd)
+    return left
+
+
+def score_test(test: Test, ended: Ended, judged: Judged | None, limits: Limits) -> Result:
+    """The result of one run of one test."""
+    status, message = (
+        _over_limits(ended, limits)
+        or (judged is not None and _of_judge(ended, judged))
+        or _of_candidate(test, ended)
+    )
+    return Result(status, message, ended.cpu_s, ended.wall_s, ended.peak_bytes)
+
+
+def _over_limits(ended: Ended, limits: Limits) -> tuple[Status, str] | None:
+    """What the zygote saw, in order of weight."""
+    if ended.failure:
+        return Status.HARNESS_ERROR, ended.failure
+    if ended.output_bytes > limits.output_bytes:
+        return Status.OUTPUT, f"printed more than {limits.output_bytes} bytes"
+    used_up = ended.exit == -signal.SIGXCPU or ended.cause == "cpu"
+    if used_up or ended.cpu_s >= limits.cpu_s:
+        return Status.CPU, f"used {ended.cpu_s:.2f} s of CPU time, may use {limits.cpu_s:g} s"
+    if ended.cause == "wall":
+        return Status.TIMEOUT, f"did not end within {limits.wall_s:g} s"
+    return None
+
+
+def _of_judge(ended: Ended, judged: Judged) -> tuple[Status, str] | None:
+    """What the judge saw; None if it lost sight of the candidate."""
+    if judged.outcome != "gone":
+        return Status(judged.outcome), judged.message
+    return None if ended.exit < 0 and ended.cause == "itself" else (Status.EXITED, judged.message)
+
+
+def _of_candidate(test: Test, ended: Ended) -> tuple[Status, str]:
+    """What the candidate reported; its answer is compared here, where the reference is."""
+    if ended.exit < 0:
+        return Status.CRASHED, f"killed by {_signal_name(-ended.exit)}: {_last_words(ended)}"
+    kind = kind_of(test)
+    if kind == "serve":
+        return Status.EXITED, "ended before the test had"
+    report = read_report(ended.report, kind)
+    if isinstance(report, str):
+        return Status.EXITED, f"exit code {ended.exit}: {report}"
+    if ended.exit != 0:
+        return Status.EXITED, f"exit code {ended.exit} before the test had ended"
+    if report.outcome not in ("completed", "returned"):
+        return Status(report.outcome), report.message
+    fault: str | None = None
+    if isinstance(test, StdinTest):
+        fault = judge_stdout(test.stdout, ended.out.decode("utf-8", "backslashreplace"))
+    elif isinstance(test, CallTest):
+        fault = judge_value(test.expected, report.value)
+    return (Status.PASSED, "") if fault is None else (Status.WRONG, fault)
+
+
+def score_program(program: Program, results: Sequence[Result], limits: Limits) -> Verdict:
+    """The verdict on a program, from the results of its tests in their order."""
     total = len(results)
     place, worst = _deciding(results)
     message = worst.message
@@ -55,99 +156,7 @@ def run_program(program: Program, limits: Limits, children: Children) -> Verdict
     )
 
 
-def run_test(source: str, test: Test, limits: Limits, children: Children) -> Result:
-    """Run one test; once more if the sandbox itself failed.
-
-    Raises:
-        Stopped: the run is being given up.
-    """
-    result = Result(Status.HARNESS_ERROR, "not tried")
-    for _ in range(_ATTEMPTS):
-        children.check()
-        try:
-            result = _attempt(source, test, limits, children)
-        except (OSError, subprocess.SubprocessError) as error:
-            result = Result(Status.HARNESS_ERROR, f"the sandbox could not start a run: {error}")
-        if result.status is not Status.HARNESS_ERROR:
-            break
-    return result
-
-
-def cut(message: str, limit_bytes: int) -> str:
-    """Cut a message to so many bytes of UTF-8, never inside a character."""
-    data = message.encode("utf-8", "replace")
-    return data[:limit_bytes].decode("utf-8", "ignore")
-
-
-def make_job(source: str, test: Test, limits: Limits, token: str) -> bytes:
-    """Everything the child is told. Of a split test it is told no expected value."""
-    told: dict[str, object] = {
-        "token": token,
-        "kind": _kind(test),
-        "source": source,
-        "limits": {
-            "cpu_s": math.ceil(limits.cpu_s),  # the kernel counts whole seconds
-            "wall_s": math.ceil(limits.wall_s),
-            "memory_bytes": limits.memory_bytes,
-            "file_bytes": limits.file_bytes,
-            "output_bytes": limits.output_bytes,
-            "message_bytes": limits.message_bytes,
-        },
-    }
-    if isinstance(test, AssertTest):
-        told |= {"code": test.code, "entry_point": test.entry_point}
-    elif isinstance(test, CallTest):
-        told |= {"function": test.function, "args": json.loads(json.dumps(test.args))}
-    return marshal.dumps(told)
-
-
-def _attempt(source: str, test: Test, limits: Limits, children: Children) -> Result:
-    token = secrets.token_hex(16)
-    stdin = test.stdin.encode("utf-8", "surrogatepass") if isinstance(test, StdinTest) else None
-    with working_directory() as directory:
-        job = make_job(source, test, limits, token)
-        raw = run_child(job, stdin, limits, directory, children)
-    said = read_channel(raw.channel, token, _kind(test))
-    status, message = _status(raw, said, limits) or _outcome(raw, said.report, test)
-    return Result(status, message, raw.cpu_s, raw.wall_s, _peak_bytes(raw, said))
-
-
-def _status(raw: Raw, said: Said, limits: Limits) -> tuple[Status, str] | None:
-    """What the caller saw, in order of weight; None if the child ended well and reported."""
-    if said.ready is None:
-        return Status.HARNESS_ERROR, f"the sandbox's own code did not start: {_last_words(raw)}"
-    if raw.cause is Cause.OUTPUT:
-        return Status.OUTPUT, f"printed more than {limits.output_bytes} bytes"
-    if raw.cause is Cause.CHANNEL:
-        return Status.OUTPUT, "sent more over the result channel than a result can take"
-    if raw.cpu_s >= limits.cpu_s or raw.exit == -signal.SIGXCPU:
-        return Status.CPU, f"used {raw.cpu_s:.2f} s of CPU time, may use {limits.cpu_s:g} s"
-    orphaned = raw.exit == -signal.SIGALRM and raw.wall_s >= limits.wall_s
-    if raw.cause is not Cause.ITSELF or orphaned:
-        return Status.TIMEOUT, f"did not end within {limits.wall_s:g} s"
-    if said.fault:
-        return Status.EXITED, said.fault
-    if raw.exit < 0:
-        return Status.CRASHED, f"killed by {_signal_name(-raw.exit)}: {_last_words(raw)}"
-    if said.report is None or raw.exit != 0:
-        return Status.EXITED, f"exit code {raw.exit} before the test had ended"
-    return None
-
-
-def _outcome(raw: Raw, report: Report | None, test: Test) -> tuple[Status, str]:
-    """What the child reported; its answer is compared here, where the reference is."""
-    assert report is not None, "_status lets no run without a report through"
-    if report.outcome not in ("completed", "returned"):
-        return Status(report.outcome), report.message
-    fault: str | None = None
-    if isinstance(test, StdinTest):
-        fault = judge_stdout(test.stdout, raw.stdout.decode("utf-8", "backslashreplace"))
-    elif isinstance(test, CallTest):
-        fault = judge_value(test.expected, report.value)
-    return (Status.PASSED, "") if fault is None else (Status.WRONG, fault)
-
-
-def _deciding(results: list[Result]) -> tuple[int, Result]:
+def _deciding(results: Sequence[Result]) -> tuple[int, Result]:
     """The test that gives a program its status, with its number: a failure of the sandbox
     before any other, for then the rest says nothing; else the first that failed."""
     numbered = list(enumerate(results, 1))
@@ -156,20 +165,15 @@ def _deciding(results: list[Result]) -> tuple[int, Result]:
     return (ours or failed or numbered)[0]
 
 
-def _peak_bytes(raw: Raw, said: Said) -> int:
-    """The child's own peak. The kernel's figure begins at the caller's size when the child was
-    started, so it says something only once the child has grown beyond that."""
-    if said.ready is None:
-        return 0
-    if raw.max_resident_bytes > said.ready.baseline_bytes:
-        return raw.max_resident_bytes
-    own = said.report.peak_bytes if said.report is not None else said.ready.peak_bytes
-    return min(own, raw.max_resident_bytes)
+def cut(message: str, most_bytes: int) -> str:
+    """A message of at most so many bytes of UTF-8, cut between characters."""
+    data = message.encode("utf-8", "replace")
+    return data[:most_bytes].decode("utf-8", "ignore")
 
 
-def _last_words(raw: Raw) -> str:
-    lines = raw.stderr_tail.decode("utf-8", "backslashreplace").strip().splitlines()
-    return lines[-1] if lines else f"no message, exit code {raw.exit}"
+def _last_words(ended: Ended) -> str:
+    lines = ended.err.decode("utf-8", "backslashreplace").strip().splitlines()
+    return lines[-1] if lines else "no message"
 
 
 def _signal_name(number: int) -> str:
@@ -177,9 +181,3 @@ def _signal_name(number: int) -> str:
         return signal.Signals(number).name
     except ValueError:  # real-time signals have no names
         return f"signal {number}"
-
-
-def _kind(test: Test) -> Kind:
-    if isinstance(test, AssertTest):
-        return "asserts"
-    return "stdin" if isinstance(test, StdinTest) else "call"

@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import BinaryIO
 
 from .pool import Progress, admit, run_ordered
-from .types import Level, Limits, Program, Verdict
+from .types import Level, Limits, Program, Status, Verdict
 from .wire import program_from_json, verdict_from_json, verdict_to_json
+from .worker import Setting
 
 _CHUNK = 1 << 16
 _SHOWN = 300
@@ -32,13 +33,15 @@ class StreamSummary:
     """What a call did. statuses: how many verdicts of each status the output now holds.
 
     ran: programs run by this call. resumed: verdicts that were there before. bad: lines that
-    were left out; they have no verdict line.
+    were left out; they have no verdict line. shared_passes: how many of the passed were judged in
+    the candidate's own process, where a pass can be forged.
     """
 
     ran: int
     resumed: int
     bad: tuple[BadLine, ...]
     statuses: Mapping[str, int]
+    shared_passes: int
 
 
 def exec_jsonl(
@@ -63,27 +66,46 @@ def exec_jsonl(
             belong to this input.
         OSError: a file cannot be read or written.
     """
-    admit(require=require, profile=profile, workers=workers)
+    level = admit(require=require, profile=profile, workers=workers)
     source_path, target_path = Path(in_path), Path(out_path)
     if target_path.exists() and target_path.samefile(source_path):
         raise ValueError(f"{out_path} is the input itself; give another output")
     bad: list[BadLine] = []
-    statuses: Counter[str] = Counter()
+    counted = _Counts()
     with source_path.open("rb") as source, target_path.open("a+b") as target:
         _drop_torn_line(target)
         programs = _programs(source, bad)
-        resumed = _skip_done(programs, target, target_path, statuses)
+        resumed = _skip_done(programs, target, target_path, counted)
         ran = 0
         told = Progress(None, shown=progress)
-        with closing(run_ordered(programs, limits=limits, workers=workers)) as verdicts:
+        setting, strong = Setting(limits, profile), level is Level.STRONG
+        with closing(run_ordered(programs, setting, workers=workers, strong=strong)) as verdicts:
             for verdict in verdicts:
                 line = json.dumps(verdict_to_json(told.count(verdict)))
                 target.write(line.encode("ascii") + b"\n")
                 target.flush()
-                statuses[verdict.status.value] += 1
+                counted.add(verdict)
                 ran += 1
         told.end()
-    return StreamSummary(ran=ran, resumed=resumed, bad=tuple(bad), statuses=dict(statuses))
+    return StreamSummary(
+        ran=ran,
+        resumed=resumed,
+        bad=tuple(bad),
+        statuses=dict(counted.statuses),
+        shared_passes=counted.shared_passes,
+    )
+
+
+class _Counts:
+    """What the output holds."""
+
+    def __init__(self) -> None:
+        self.statuses: Counter[str] = Counter()
+        self.shared_passes = 0
+
+    def add(self, verdict: Verdict) -> None:
+        self.statuses[verdict.status.value] += 1
+        self.shared_passes += verdict.status is Status.PASSED and verdict.judge == "shared"
 
 
 def _programs(source: BinaryIO, bad: list[BadLine]) -> Iterator[Program]:
@@ -96,9 +118,7 @@ def _programs(source: BinaryIO, bad: list[BadLine]) -> Iterator[Program]:
             bad.append(BadLine(number, str(fault)[:_SHOWN]))
 
 
-def _skip_done(
-    programs: Iterator[Program], target: BinaryIO, path: Path, statuses: Counter[str]
-) -> int:
+def _skip_done(programs: Iterator[Program], target: BinaryIO, path: Path, counted: _Counts) -> int:
     """Pass over the programs that have a verdict; return how many those are."""
     target.seek(0)
     number = 0
@@ -111,7 +131,7 @@ def _skip_done(
                 f"{path}:{number} is a verdict on {verdict.id!r}, but the input has {meant} "
                 "there; give another output, or remove this one"
             )
-        statuses[verdict.status.value] += 1
+        counted.add(verdict)
     return number
 
 

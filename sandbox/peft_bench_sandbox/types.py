@@ -11,7 +11,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from enum import StrEnum
-from typing import Literal
+from typing import Any, Literal
 
 KIB = 1024
 MIB = 1024 * KIB
@@ -73,6 +73,9 @@ class Status(StrEnum):
     HARNESS_ERROR = "harness_error"
 
 
+# Where a test is judged: apart from the candidate's process, or in it.
+Judge = Literal["split", "shared"]
+
 # Below these an interpreter does not start, or a message says nothing.
 _LEAST: dict[str, float] = {
     "cpu_s": 0.05,
@@ -89,11 +92,12 @@ _LEAST: dict[str, float] = {
 class Limits:
     """What one test may use.
 
-    cpu_s: CPU seconds of a process, its interpreter's start (about 10 ms) included.
-    wall_s: seconds from the moment the program may run.
+    cpu_s: CPU seconds of the program's process. wall_s: seconds from its start; a program that
+    still computes then, because the machine is loaded, goes on within cpu_s.
     memory_bytes: address space of a process. stack_bytes: its main thread's stack.
     output_bytes: standard output and error together; also the size of a returned value.
-    file_bytes: size of any one file written. message_bytes: length of `Verdict.message`.
+    file_bytes: what may be written in the working directory, in all; nothing can be written
+    where there is no mount namespace. message_bytes: length of `Verdict.message`.
 
     Raises:
         ValueError: a limit is no finite number, no whole number of bytes, or too small.
@@ -124,22 +128,33 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class AssertTest:
-    """Code that runs after the program, in the same namespace, and must end without raising.
+    """Code that uses what the program defines, and must end without raising.
 
     The program's `__name__` is not "__main__", so that its main block does not run.
-    With `entry_point`, the program must define that name. Judged in the child: "shared".
+    With `entry_point`, the program must define that name.
+
+    judge: "split", the code runs in a judge's process, where the program's functions are
+    stand-ins: arguments go to the program and plain data comes back (None, bool, int, float,
+    complex, str, bytes, list, tuple, set, frozenset, dict, range, nested; what is returned
+    otherwise is wrong, and the program changes no argument of the test's). Names that the code
+    does not define itself are the program's, if it has them; a built-in's name only as entry
+    point. "shared": the code runs in the program's own namespace, where a program that means to
+    can forge a pass; for tests that pass functions or objects to and fro (see `settle`).
 
     Raises:
-        BadProgram: a field has the wrong type.
+        BadProgram: a field has the wrong type, or there is no such judge.
     """
 
     code: str
     entry_point: str | None = None
+    judge: Judge = "split"
 
     def __post_init__(self) -> None:
         _require_text("code", self.code)
         if self.entry_point is not None:
             _require_text("entry_point", self.entry_point)
+        if self.judge not in ("split", "shared"):
+            raise BadProgram(f"judge is {self.judge!r:.80}; give 'split' or 'shared'")
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,10 +233,8 @@ class Program:
     @property
     def judge(self) -> Judge:
         """Who decides: "shared" with the candidate's process, or "split" from it."""
-        return "shared" if any(isinstance(test, AssertTest) for test in self.tests) else "split"
-
-
-Judge = Literal["split", "shared"]
+        shared = (isinstance(test, AssertTest) and test.judge == "shared" for test in self.tests)
+        return "shared" if any(shared) else "split"
 
 
 @dataclass(frozen=True, slots=True)
@@ -248,6 +261,11 @@ class Verdict:
 def _require_text(name: str, value: object) -> None:
     if not isinstance(value, str):
         raise BadProgram(f"{name} is {value!r:.80}; give a string")
+
+
+def plain_json(value: object) -> Any:
+    """A value as JSON has it: tuples are lists, keys are strings."""
+    return json.loads(json.dumps(value))
 
 
 def _require_plain(name: str, value: object) -> None:

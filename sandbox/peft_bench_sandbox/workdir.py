@@ -1,35 +1,13 @@
-"""A fresh working directory for one run, and its removal whatever the program left in it."""
+"""The removal of a directory, whatever the programs that ran in it left there."""
 
 from __future__ import annotations
 
 import os
 import stat
-import tempfile
-import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 PREFIX = "peft-bench-sandbox-"
 _ROUNDS = 20
-
-
-@contextmanager
-def working_directory() -> Iterator[Path]:
-    """Make an empty directory, only for this user, and remove it at the end.
-
-    Raises:
-        OSError: it could not be made.
-    """
-    path = Path(tempfile.mkdtemp(prefix=PREFIX))
-    try:
-        yield path
-    finally:
-        try:
-            remove(path)
-        except OSError as error:
-            # The verdict stands: what is left over costs space, not truth.
-            warnings.warn(f"could not remove {path}: {error}; remove it by hand", stacklevel=3)
 
 
 def remove(root: Path) -> None:

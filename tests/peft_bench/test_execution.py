@@ -67,7 +67,7 @@ def test_programs_in_verdicts_out_and_on_from_there(tmp_path: Path) -> None:
     found = verdicts(out)
     assert [(one["id"], one["status"]) for one in found] == [("good", "passed"), ("bad", "wrong")]
     assert (found[0]["passed"], found[0]["total"]) == (2, 2)
-    assert [one["judge"] for one in found] == ["shared", "split"]
+    assert [one["judge"] for one in found] == ["split", "split"]
     assert "2 programs run: 1 passed, 1 wrong" in done.stdout
 
     with out.open("a", encoding="utf-8") as torn:

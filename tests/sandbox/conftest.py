@@ -10,7 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from peft_bench_sandbox import Limits, Program, Test, Verdict, WeakSandboxWarning, run_all
+from peft_bench_sandbox import Level, Limits, Program, Test, Verdict, WeakSandboxWarning, best_level
+from peft_bench_sandbox.engine import Engine
+from peft_bench_sandbox.probe import told_lacking
+from peft_bench_sandbox.worker import Setting
 
 Run = Callable[..., Verdict]
 
@@ -22,25 +25,39 @@ def _accept_weak_level() -> Iterator[None]:
         yield
 
 
+@pytest.fixture(scope="session")
+def sealed() -> None:
+    """Skips where the machine gives less than the level "strong"."""
+    if best_level() is not Level.STRONG:
+        pytest.skip(f"there is no level strong here: {told_lacking()}")
+
+
+@pytest.fixture(scope="session")
+def engines() -> Iterator[Callable[[Limits], Engine]]:
+    """Sealed processes that stay up from test to test; one set for each set of limits."""
+    made: dict[Limits, Engine] = {}
+
+    def engine_of(limits: Limits) -> Engine:
+        if limits not in made:
+            if len(made) >= 4:
+                made.pop(next(iter(made))).close()
+            made[limits] = Engine(Setting(limits), 1, strong=False)
+        return made[limits]
+
+    yield engine_of
+    for engine in made.values():
+        engine.close()
+
+
 @pytest.fixture
-def run() -> Run:
+def run(engines: Callable[[Limits], Engine]) -> Run:
     """Run one program: `run(source, *tests, **limits)`."""
 
     def run_one(source: str, *tests: Test, **limits: Any) -> Verdict:
-        program = Program("one", source, tests)
-        [verdict] = run_all([program], limits=Limits(**limits), require="limits", workers=1)
+        [verdict] = engines(Limits(**limits)).run([Program("one", source, tests)])
         return verdict
 
     return run_one
-
-
-@pytest.fixture
-def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder of this test's own in which the sandbox makes its working directories."""
-    folder = tmp_path / "temporary"
-    folder.mkdir()
-    monkeypatch.setattr("tempfile.tempdir", str(folder))
-    return folder
 
 
 @pytest.fixture

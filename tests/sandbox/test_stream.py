@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from peft_bench_sandbox import (
+    Level,
     Limits,
+    Program,
     SandboxUnavailable,
     StreamSummary,
+    Verdict,
     exec_jsonl,
     verdict_from_json,
 )
+from peft_bench_sandbox.pool import run_ordered
 
 
 def line(name: str, source: str = "pass") -> str:
@@ -61,26 +66,43 @@ def test_limits_reach_the_programs(tmp_path: Path) -> None:
     assert run(tmp_path, limits=Limits(wall_s=0.2)).statuses == {"timeout": 1}
 
 
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of four programs, a bad line among them, and all their verdicts."""
+    folder = tmp_path_factory.mktemp("whole")
+    text = line("a") + "no json\n" + line("b") + line("b") + line("d")
+    (folder / "in.jsonl").write_text(text)
+    assert run(folder).ran == 4
+    return folder
+
+
 @pytest.mark.parametrize("kept", [0, 1, 2, 3, 4])
 @pytest.mark.parametrize("torn", ["", '{"id": "d', "x" * 200_000], ids=["whole", "torn", "long"])
-def test_resuming_goes_on_after_the_last_whole_line(tmp_path: Path, kept: int, torn: str) -> None:
-    mark = tmp_path / "ran"
-    source = f"open({str(mark)!r}, 'a').write('x')"
-    bad = "no json\n"
-    text = line("a", source) + bad + line("b", source) + line("b", source) + line("d", source)
-    (tmp_path / "in.jsonl").write_text(text)
-    run(tmp_path)
-    whole = (tmp_path / "out.jsonl").read_text()
-    mark.unlink()
-    lines = whole.splitlines(keepends=True)
+def test_resuming_goes_on_after_the_last_whole_line(
+    whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kept: int, torn: str
+) -> None:
+    started = []
+
+    def watched(programs: Iterable[Program], *given: Any, **named: Any) -> Iterator[Verdict]:
+        def each() -> Iterator[Program]:
+            for program in programs:
+                started.append(program.id)
+                yield program
+
+        return run_ordered(each(), *given, **named)
+
+    monkeypatch.setattr("peft_bench_sandbox.stream.run_ordered", watched)
+    (tmp_path / "in.jsonl").write_bytes((whole / "in.jsonl").read_bytes())
+    lines = (whole / "out.jsonl").read_text().splitlines(keepends=True)
     (tmp_path / "out.jsonl").write_text("".join(lines[:kept]) + torn)
     summary = run(tmp_path)
     assert ids(tmp_path) == ["a", "b", "b", "d"]
+    assert started == ["a", "b", "b", "d"][kept:]
     assert (summary.ran, summary.resumed) == (4 - kept, kept)
     assert [fault.number for fault in summary.bad] == [2]
     assert summary.statuses == {"passed": 4}
+    # Byte for byte, times included: no finished program was run again.
     assert (tmp_path / "out.jsonl").read_text().splitlines(True)[:kept] == lines[:kept]
-    assert (len(mark.read_text()) if mark.exists() else 0) == 4 - kept
 
 
 @pytest.mark.parametrize("inputs", [["other"], []])
@@ -110,7 +132,10 @@ def test_the_input_is_not_its_own_output(tmp_path: Path) -> None:
     assert path.read_text() == line("a")
 
 
-def test_a_level_that_is_not_to_be_had_writes_nothing(tmp_path: Path) -> None:
+def test_a_level_that_is_not_to_be_had_writes_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("peft_bench_sandbox.pool.best_level", lambda: Level.LIMITS)
     (tmp_path / "in.jsonl").write_text(line("a"))
     with pytest.raises(SandboxUnavailable):
         exec_jsonl(tmp_path / "in.jsonl", tmp_path / "out.jsonl")

@@ -74,6 +74,8 @@ def test_a_program_needs_tests() -> None:
         (Program, ("p", "", ("assert True",)), r"tests\[0\] is str; give an AssertTest"),
         (AssertTest, (b"pass",), "code is b'pass'; give a string"),
         (AssertTest, ("pass", 1), "entry_point is 1; give a string"),
+        (AssertTest, ("pass", None, "me"), "judge is 'me'; give 'split' or 'shared'"),
+        (AssertTest, ("pass", None, ["split"]), r"judge is \['split'\]; give 'split' or 'shared'"),
         (StdinTest, ("", 5), "stdout is 5; give a string"),
         (CallTest, ("f", "ab", 1), "args is str; give a list"),
         (CallTest, ("f", [{1}], 1), "args is .*; give data that JSON can say"),
@@ -91,5 +93,7 @@ def test_a_bad_field_is_named_with_value_and_remedy(
 
 def test_the_judge_is_settled_by_the_tests() -> None:
     split = StdinTest("", "")
-    assert Program("p", "", (split, CallTest("f", [], 1))).judge == "split"
-    assert Program("p", "", (split, PASS)).judge == "shared"
+    assert PASS.judge == "split"
+    assert Program("p", "", (split, CallTest("f", [], 1), PASS)).judge == "split"
+    shared = AssertTest("pass", judge="shared")
+    assert Program("p", "", (split, PASS, shared)).judge == "shared"

@@ -25,6 +25,7 @@ LINE: dict[str, Any] = {
     "source": "def f(x): return x",
     "tests": [
         {"kind": "asserts", "code": "check(f)", "entry_point": "f"},
+        {"kind": "asserts", "code": "pass", "entry_point": None, "judge": "shared"},
         {"kind": "stdin", "stdin": "1\n", "stdout": "é\n"},
         {"kind": "call", "function": "Solution.f", "args": [[1, None]], "expected": {"a": 0.5}},
     ],
@@ -34,6 +35,7 @@ PROGRAM = Program(
     "def f(x): return x",
     (
         AssertTest("check(f)", "f"),
+        AssertTest("pass", judge="shared"),
         StdinTest("1\n", "é\n"),
         CallTest("Solution.f", [[1, None]], {"a": 0.5}),
     ),
@@ -49,9 +51,9 @@ def test_a_program_goes_there_and_back() -> None:
     assert json.loads(json.dumps(program_to_json(PROGRAM))) == LINE
 
 
-def test_the_entry_point_may_be_left_out() -> None:
+def test_the_entry_point_and_the_judge_may_be_left_out() -> None:
     line = {"id": "p", "source": "", "tests": [{"kind": "asserts", "code": "pass"}]}
-    assert program_from_json(line).tests == (AssertTest("pass", None),)
+    assert program_from_json(line).tests == (AssertTest("pass", None, "split"),)
 
 
 def test_a_verdict_is_written_as_agreed_and_read_back() -> None:
@@ -89,6 +91,14 @@ def test_a_verdict_is_written_as_agreed_and_read_back() -> None:
         (
             {**LINE, "tests": [LINE["tests"][0], {"kind": "stdin", "stdin": 1, "stdout": ""}]},
             r"tests\[1\].stdin is 1; give a string",
+        ),
+        (
+            {**LINE, "tests": [{"kind": "asserts", "code": "", "judge": "me"}]},
+            r"tests\[0\].judge is 'me'; give 'split' or 'shared'",
+        ),
+        (
+            {**LINE, "tests": [{"kind": "stdin", "stdin": "", "stdout": "", "judge": "split"}]},
+            r"tests\[0\] has unknown judge",
         ),
         ({**LINE, "id": 7}, "id is 7; give a string"),
     ],

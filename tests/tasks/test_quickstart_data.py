@@ -6,7 +6,15 @@ import importlib.util
 from types import ModuleType
 
 import pytest
-from peft_bench_sandbox import AssertTest, Level, Program, Verdict, best_level, run_all
+from peft_bench_sandbox import (
+    AssertTest,
+    Level,
+    Program,
+    Verdict,
+    best_level,
+    run_all,
+    settle,
+)
 
 from peft_bench.data import SPLITS, Row, load_split
 from peft_bench.paths import tasks_dir
@@ -63,24 +71,37 @@ def test_every_row_that_is_scored_has_a_test() -> None:
         assert "assert" in row.test and "run(" in row.test, row.id
 
 
+needs_sandbox = pytest.mark.skipif(
+    best_level() < Level.LIMITS, reason="no sandbox on this machine: nothing can be executed"
+)
+our_own_programs = pytest.mark.filterwarnings("ignore::peft_bench_sandbox.WeakSandboxWarning")
+
+
 @pytest.fixture(scope="module")
 def verdicts() -> dict[tuple[str, str], Verdict]:
     """Of every row with a test: its reference, and the answers that must fail; by id and answer."""
-    build_source = task_utils().build_source
+    utils = task_utils()
     keys: list[tuple[str, str]] = []
     programs: list[Program] = []
     for row in TESTED:
         assert row.test is not None
         for answer in (row.cmd, *WRONG):
             keys.append((row.id, answer))
-            programs.append(Program(str(len(keys)), build_source(answer), (AssertTest(row.test),)))
+            tests = (utils.build_test(row.id, row.test),)
+            programs.append(Program(str(len(keys)), utils.build_source(answer), tests))
     return dict(zip(keys, run_all(programs, require="limits"), strict=True))
 
 
-needs_sandbox = pytest.mark.skipif(
-    best_level() < Level.LIMITS, reason="no sandbox on this machine: nothing can be executed"
-)
-our_own_programs = pytest.mark.filterwarnings("ignore::peft_bench_sandbox.WeakSandboxWarning")
+@needs_sandbox
+@our_own_programs
+def test_only_the_rows_that_need_it_are_judged_in_the_answers_own_process() -> None:
+    utils = task_utils()
+    references = [
+        Program(row.id, utils.build_source(row.cmd), (AssertTest(row.test or "", "run"),))
+        for row in TESTED
+    ]
+    settled = settle(references, require="limits")
+    assert {one.program.id for one in settled if one.reason} == utils._SHARED
 
 
 @needs_sandbox

@@ -1,0 +1,215 @@
+"""Children of a zygote: forked, sealed, given what they may use, and cleaned up after."""
+
+import fcntl
+import gc
+import marshal
+import os
+import resource
+from _socket import socketpair
+
+from . import candidate
+from .frames import read_frame
+from .seal import Seal
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, NoReturn
+
+MOST_CHILDREN = 256
+_MOST_LOST = 100
+_SPARE = 64  # memory files kept for the next children
+_FAILED_SETUP = 5  # the descriptor a child tells its setup's failure on
+
+
+class Child:
+    """A forked and sealed child: waiting for its job (number 0), or running it.
+
+    files: what it has as descriptors 0, 1, 2 and 4. channel: our copy of its descriptor 3.
+    """
+
+    __slots__ = (
+        "active", "cause", "channel", "cpu_at_check", "failure", "files", "kind", "last_cpu",
+        "next_check", "number", "slot", "start",
+    )  # fmt: skip
+
+    def __init__(
+        self, slot: "int | None", files: "tuple[int, int, int, int]", channel: int
+    ) -> None:
+        self.slot, self.files, self.channel = slot, files, channel
+        self.number, self.kind = 0, ""
+        self.cause, self.failure, self.active = "itself", "", False
+        self.start = self.next_check = self.last_cpu = 0.0
+        self.cpu_at_check = -1.0
+
+
+class Children:
+    """Makes children; keeps what they take turns at: working directories and memory files."""
+
+    def __init__(self, seal: Seal, plan: "dict[str, Any]") -> None:
+        self.seal = seal
+        without = plan["without_own"]
+        self._closes = "descriptors" not in without
+        limited = plan["rlimits"] if "rlimits" not in without else []
+        self.rlimits = [(what, _lowered(what, value)) for what, value in limited]
+        self.alive: dict[int, Child] = {}
+        self.waiting: list[tuple[int, Child, int]] = []  # without a job: pid, child, its socket
+        self._slots = list(range(len(seal.slots)))
+        self._spare: list[int] = []  # empty memory files
+        self._file_flags = 0
+        self._looks: dict[int, tuple[int, ...]] = {}  # of a memory file when it was new
+        self._lost = 0
+        self.failed, self._failed_in = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+
+    def room(self) -> int:
+        """How many more may be forked."""
+        return (len(self.seal.slots) or MOST_CHILDREN) - len(self.alive)
+
+    def fork(self, count: int) -> None:
+        """Fork children that wait for a job.
+
+        In one go: each fork costs this process its write access to all of its memory, to be had
+        back page by page.
+
+        Raises:
+            OSError: the system has no room for all of them; those that were made wait.
+        """
+        made = []
+        refused: OSError | None = None
+        for _ in range(count):
+            ours, theirs = socketpair()
+            file = self._memory_file
+            files = file(), file(), file(), file()
+            child = Child(self._slots.pop() if self._slots else None, files, theirs.detach())
+            made.append((child, ours.detach()))
+        for child, channel in made:
+            try:
+                pid = os.fork()
+            except OSError as error:
+                self.release(child)
+                os.close(channel)
+                refused = error
+                continue
+            if pid == 0:
+                self.become(child)
+            self.alive[pid] = child
+            self.waiting.append((pid, child, channel))
+        if refused is not None:
+            raise refused
+
+    def _memory_file(self) -> int:
+        if self._spare:
+            return self._spare.pop()
+        fd = os.memfd_create("sandbox")
+        self._file_flags = fcntl.fcntl(fd, fcntl.F_GETFL)
+        self._looks[fd] = _look_of(fd)
+        return fd
+
+    def become(self, child: Child) -> "NoReturn":
+        """In the child: seal, wait for the job, run the candidate. Never returns.
+
+        Every object touched here is a page copied: few steps, none of them general.
+        """
+        code = 1
+        try:
+            try:
+                stdin, stdout, stderr, report = child.files
+                dup2 = os.dup2
+                dup2(stdin, 0)
+                dup2(stdout, 1)
+                dup2(stderr, 2)
+                dup2(child.channel, candidate.CHANNEL)
+                dup2(report, candidate.REPORT)
+                self.set_up(child.slot, self.rlimits)
+                frame = read_frame(candidate.CHANNEL)
+                if not frame:
+                    os._exit(0)
+                kind, source, extra = marshal.loads(frame)
+            except BaseException as error:
+                self.tell_failure(error)
+                raise
+            self.is_set_up()
+            candidate.run(kind, source, extra)
+            code = 0
+        finally:
+            os._exit(code)
+
+    def set_up(self, slot: "int | None", rlimits: "list[tuple[int, tuple[int, int]]]") -> None:
+        """Seal a child whose first descriptors are its own; close the others."""
+        os.dup2(self._failed_in, _FAILED_SETUP)
+        if slot is not None:
+            os.chdir(self.seal.slots[slot])
+        for what, pair in rlimits:
+            resource.setrlimit(what, pair)
+        self.seal.seal_child(slot)
+        if self._closes:
+            os.closerange(_FAILED_SETUP + 1, 0x7FFFFFFF)
+
+    def is_set_up(self) -> None:
+        """The last act before foreign code runs."""
+        os.close(_FAILED_SETUP)
+        gc.enable()
+
+    def tell_failure(self, error: BaseException) -> None:
+        """In a child that could not be set up: tell the zygote why."""
+        text = f"{os.getpid()} a run could not be sealed: {candidate.describe(error)}"
+        os.write(_FAILED_SETUP, text.replace("\n", " ")[:1000].encode() + b"\n")
+
+    def note_failures(self) -> None:
+        """Read what children told that could not be set up."""
+        try:
+            told = os.read(self.failed, 1 << 14)
+        except BlockingIOError:
+            return
+        for line in told.decode("utf-8", "replace").splitlines():
+            pid, _, text = line.partition(" ")
+            if (child := self.alive.get(int(pid))) is not None:
+                child.failure = text
+
+    def lose_seat(self, pid: int, child: Child) -> None:
+        """A child ended before it had a job: its seal failed, or the system wanted memory."""
+        for seat in self.waiting:
+            if seat[0] == pid:
+                self.waiting.remove(seat)
+                os.close(seat[2])
+                break
+        self.release(child)
+        self._lost += 1
+        if self._lost > _MOST_LOST:
+            raise RuntimeError(f"children end before they begin: {child.failure or 'killed'}")
+
+    def release(self, child: Child) -> None:
+        """Close or keep the child's files, clean its working directory."""
+        os.close(child.channel)
+        for fd in child.files:
+            self._keep(fd)
+        if child.slot is not None:
+            self.seal.clean(child.slot)
+            self._slots.append(child.slot)
+
+    def _keep(self, fd: int) -> None:
+        """Keep an untouched file for the next child; a touched one could tell it something."""
+        untouched = (
+            _look_of(fd) == self._looks[fd]
+            and os.lseek(fd, 0, os.SEEK_CUR) == 0
+            and fcntl.fcntl(fd, fcntl.F_GETFL) == self._file_flags
+            and len(self._spare) < _SPARE
+        )
+        if untouched:
+            self._spare.append(fd)
+        else:
+            del self._looks[fd]
+            os.close(fd)
+
+
+def _look_of(fd: int) -> "tuple[int, ...]":
+    """What a program can see of a file that others had, but for its content."""
+    seen = os.fstat(fd)
+    return seen.st_size, seen.st_mode, seen.st_atime_ns, seen.st_mtime_ns, seen.st_ctime_ns
+
+
+def _lowered(what: int, value: int) -> "tuple[int, int]":
+    """A limit for good, or the inherited one where that is lower."""
+    _, ceiling = resource.getrlimit(what)
+    if ceiling != resource.RLIM_INFINITY:
+        value = min(value, ceiling)
+    return value, value

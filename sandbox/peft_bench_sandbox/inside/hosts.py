@@ -1,0 +1,76 @@
+"""The judges' side of a zygote: forks their processes and tells how they ended."""
+
+import _signal  # type: ignore[import-not-found]  # signal itself loads enum
+import mmap
+import os
+import resource
+from _socket import socket, socketpair
+
+from . import candidate, host
+from .children import Children
+from .link import Closed, Link
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import NoReturn
+
+
+class Hosts:
+    """The judges' processes that live now, by pid: their numbers, and whether one has had an
+    answer of a candidate (a page that both sides see)."""
+
+    def __init__(self, link: Link, children: Children) -> None:
+        self._link = link
+        self._children = children
+        self.alive: dict[int, tuple[int, mmap.mmap]] = {}
+
+    def start(self, number: int) -> None:
+        """Fork a judge's process; its socket goes to the caller."""
+        replied = mmap.mmap(-1, mmap.PAGESIZE)
+        ours, theirs = socketpair()
+        try:
+            pid = os.fork()
+        except OSError as error:
+            text = f"the sandbox could not start a judge: {error}"
+            self._link.send(("no host", number, text))
+            return
+        if pid == 0:
+            self._become(theirs, replied)
+        theirs.close()
+        self.alive[pid] = number, replied
+        self._link.send(("host", number, pid), ours.detach())
+
+    def kill(self, number: int) -> None:
+        """End one, if it lives."""
+        for pid, (own, _) in self.alive.items():
+            if own == number:
+                os.kill(pid, _signal.SIGKILL)
+
+    def ended(self, pid: int, exit_code: int) -> None:
+        """Tell the caller of one that has been reaped."""
+        if pid in self.alive:
+            number, replied = self.alive.pop(pid)
+            self._link.send(("gone", number, exit_code, replied[0]))
+            replied.close()
+
+    def _become(self, sock: socket, replied: mmap.mmap) -> "NoReturn":
+        children = self._children
+        code = 1
+        try:
+            null = os.open("/dev/null", os.O_RDWR)
+            for number in (0, 1, 2, candidate.REPORT):
+                os.dup2(null, number)
+            os.dup2(sock.detach(), candidate.CHANNEL)
+            own = [limit for limit in children.rlimits if limit[0] != resource.RLIMIT_CPU]
+            try:
+                children.set_up(None, own)
+            except BaseException as error:
+                children.tell_failure(error)
+                raise
+            children.is_set_up()
+            host.serve(Link(socket(fileno=candidate.CHANNEL)), replied)
+            code = 0
+        except Closed:
+            code = 0
+        finally:
+            os._exit(code)

@@ -1,0 +1,252 @@
+"""Plain data as text: what a candidate and a judge may tell each other.
+
+None, bool, int, float, complex, str, bytes, list, tuple, set, frozenset, dict and range, nested;
+the standard library's dates, times, decimals and fractions; Python's own classes by name; iterators
+and views of dictionaries, as what they go over.
+
+The text is JSON; what JSON cannot say is an object with one key, the type's tag. Encoding happens
+in the candidate's process, where nothing can be trusted. So `decode` believes nothing: whatever
+the text, it gives values of exactly these types or raises.
+
+Objects of a subclass are told as their base (a Counter as a dict): nothing of a candidate's own
+methods ever reaches the judge, `__eq__` least of all.
+"""
+
+import builtins
+import json
+import sys
+from collections import OrderedDict
+from collections.abc import Iterator
+from json.encoder import c_make_encoder  # type: ignore[attr-defined]
+from json.encoder import encode_basestring_ascii as quote
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+# Python refuses to read back an int of over 4300 digits; this is well below, and quick to test.
+_LONG_BITS = 1024
+_SMALL = 1 << 60
+_AS_THEY_ARE = frozenset((type(None), bool, float))
+
+
+class NotPlain(Exception):
+    """A value that cannot be told as plain data."""
+
+
+class Malformed(Exception):
+    """A text that no honest encoder writes."""
+
+
+def _refuse(value: object) -> "Any":
+    raise NotPlain(f"{_name_of(type(value))} is not plain data")
+
+
+# As it is, whatever a metaclass says.
+_name_of: "Callable[[Any], str]" = type.__dict__["__name__"].__get__
+# What json.dumps makes anew at every call; without the C accelerator there is only that.
+_written: "Callable[[Any, int], Any]" = (
+    (lambda value, _: json.dumps(value))
+    if c_make_encoder is None
+    else c_make_encoder(None, _refuse, quote, None, ": ", ", ", False, False, True)
+)
+
+
+def encode(value: "Any") -> str:
+    """The text of a value; ASCII.
+
+    Raises:
+        NotPlain: the value, or something in it, is of another type, or nested too deep.
+    """
+    kind = type(value)
+    if kind is str and value.isascii():
+        return quote(value)
+    if kind is int and -_SMALL < value < _SMALL:
+        return int.__repr__(value)
+    try:
+        return "".join(_written(_told(value), 0))
+    except (RecursionError, ValueError) as error:
+        raise NotPlain(f"nested too deep, or within itself ({error})") from None
+
+
+def _told(value: "Any") -> "Any":
+    kind = type(value)
+    if kind is str:
+        return value if value.isascii() else _told_text(value)
+    if kind in _AS_THEY_ARE:
+        return value
+    if kind is int:
+        return value if value.bit_length() < _LONG_BITS else {"i": hex(value)}
+    if kind is list:
+        return [_told(item) for item in value]
+    teller = _TELLERS.get(kind)
+    if teller is not None:
+        return teller(value)
+    for base, make in _BASES:
+        if issubclass(kind, base):
+            return _told(make(value))
+    if kind is type and getattr(builtins, _name_of(value), None) is value:
+        return {"T": _name_of(value)}
+    for (module, name), (tag, teller) in _VALUES.items():
+        if (loaded := sys.modules.get(module)) and issubclass(kind, getattr(loaded, name)):
+            return {tag: teller(value)}
+    if issubclass(kind, Iterator):
+        return {"n": [_told(item) for item in value]}
+    return _refuse(value)
+
+
+def _told_text(value: str) -> "Any":
+    try:
+        value.encode()
+    except UnicodeEncodeError:  # JSON would make one character of two halves
+        return {"u": value.encode("utf-8", "surrogatepass").hex()}
+    return value
+
+
+def _told_items(tag: str) -> "Callable[[Any], Any]":
+    return lambda value: {tag: [_told(item) for item in value]}
+
+
+_TELLERS = {
+    tuple: _told_items("t"),
+    set: _told_items("s"),
+    frozenset: _told_items("f"),
+    dict: lambda value: {"d": [[_told(key), _told(item)] for key, item in value.items()]},
+    bytes: lambda value: {"b": value.hex()},
+    complex: lambda value: {"c": [value.real, value.imag]},
+    range: lambda value: {"r": [_told(value.start), _told(value.stop), _told(value.step)]},
+    type({}.keys()): _told_items("dk"),
+    type({}.values()): _told_items("dv"),
+    type({}.items()): _told_items("di"),
+}
+
+# Values of modules that are loaded only where they are used: where from, tag, what is told.
+_VALUES: "dict[tuple[str, str], tuple[str, Callable[[Any], Any]]]" = {
+    ("datetime", "datetime"): ("dt", lambda value: value.isoformat()),
+    ("datetime", "date"): ("da", lambda value: value.isoformat()),
+    ("datetime", "time"): ("ti", lambda value: value.isoformat()),
+    ("datetime", "timedelta"): (
+        "td",
+        lambda value: [value.days, value.seconds, value.microseconds],
+    ),
+    ("decimal", "Decimal"): ("de", str),
+    ("fractions", "Fraction"): (
+        "fr",
+        lambda value: [_told(value.numerator), _told(value.denominator)],
+    ),
+}
+
+# What a subclass is told as; bool has none. int.__index__ and so on would keep the subclass.
+_BASES = (
+    (int, lambda value: int.__add__(value, 0)),
+    (float, float.__pos__),
+    (str, str.__str__),
+    (bytes, lambda value: bytes(memoryview(value))),
+    (complex, complex.__pos__),
+    (list, lambda value: list(list.__iter__(value))),
+    (tuple, lambda value: tuple(tuple.__iter__(value))),
+    (frozenset, lambda value: frozenset(frozenset.__iter__(value))),
+    (set, lambda value: set(set.__iter__(value))),
+    (OrderedDict, lambda value: dict(OrderedDict.items(value))),
+    (dict, lambda value: dict(dict.items(value))),
+)
+
+
+def decode(text: str) -> "Any":
+    """The value of a text, which may be hostile.
+
+    Raises:
+        Malformed: the text is not what `encode` writes.
+    """
+    try:
+        value = json.loads(text)
+        return value if "{" not in text else _built(value)
+    except (ValueError, TypeError, LookupError, ArithmeticError, RecursionError) as error:
+        raise Malformed(f"no plain data: {error}") from None
+
+
+def _built(node: "Any") -> "Any":
+    if type(node) is list:
+        return [_built(item) for item in node]
+    if type(node) is not dict:
+        return node
+    if len(node) != 1:
+        raise Malformed("an object with more than one tag")
+    [(tag, content)] = node.items()
+    return _BUILDERS[tag](content)
+
+
+def _built_complex(content: "Any") -> complex:
+    real, imaginary = content
+    if type(real) is not float or type(imaginary) is not float:
+        raise TypeError("a complex number is two floats")
+    return complex(real, imaginary)
+
+
+def _built_dict(content: "Any") -> "dict[Any, Any]":
+    return {_built(key): _built(item) for key, item in content}
+
+
+def _built_class(content: "Any") -> type:
+    kind = vars(builtins).get(content)
+    if type(kind) is not type or (kind.__module__, kind.__name__) != ("builtins", content):
+        raise TypeError("not one of Python's own classes")
+    return kind
+
+
+def _built_value(module: str, name: str, tag: str) -> "Callable[[Any], Any]":
+    def build(content: "Any") -> "Any":
+        kind = getattr(__import__(module), name)
+        if tag in ("dt", "da", "ti"):
+            return kind.fromisoformat(content)
+        if tag == "de":
+            if type(content) is not str:
+                raise TypeError("a decimal is a text")
+            return kind(content)
+        return kind(*map(_built_int, content))
+
+    return build
+
+
+def _built_int(content: "Any") -> int:
+    value = _built(content)
+    if type(value) is not int:
+        raise TypeError("not a whole number")
+    return value
+
+
+_BUILDERS: "dict[str, Callable[[Any], Any]]" = {
+    "t": lambda content: tuple([_built(item) for item in content]),
+    "s": lambda content: {_built(item) for item in content},
+    "f": lambda content: frozenset([_built(item) for item in content]),
+    "d": _built_dict,
+    "b": bytes.fromhex,
+    "u": lambda content: bytes.fromhex(content).decode("utf-8", "surrogatepass"),
+    "c": _built_complex,
+    "r": lambda content: range(*map(_built_int, content)),
+    "i": lambda content: int(content, 16),
+    "n": lambda content: iter([_built(item) for item in content]),
+    "dk": lambda content: dict.fromkeys([_built(item) for item in content]).keys(),
+    "dv": lambda content: dict(enumerate([_built(item) for item in content])).values(),
+    "di": lambda content: dict([_built(item) for item in content]).items(),
+    "T": _built_class,
+}
+_BUILDERS.update({tag: _built_value(*where, tag) for where, (tag, _) in _VALUES.items()})
+
+
+def is_marshalled_whole(value: "Any") -> bool:
+    """Whether marshal gives back just this: what has a buffer, it would make bytes of."""
+    kind = type(value)
+    if kind in _MARSHALLED:
+        return True
+    if kind in (list, tuple, set, frozenset):
+        return all(map(is_marshalled_whole, value))
+    if kind is dict:
+        return all(map(is_marshalled_whole, value)) and all(
+            map(is_marshalled_whole, value.values())
+        )
+    return False
+
+
+_MARSHALLED = frozenset((type(None), bool, int, float, complex, str, bytes))

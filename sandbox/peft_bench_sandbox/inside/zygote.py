@@ -1,0 +1,289 @@
+"""The zygote: a small sealed interpreter that forks one process for every test of a program.
+
+Started by worker.py as `python -c ... CONTROL_FD`, apart from the caller. The same program serves
+as the candidates' zygote and as the judges'; they never share a process, so that nothing of a test
+is ever in the memory that a candidate inherits.
+
+From the caller: plan; run; host; kill. To the caller: ready; failed; started; end; error; hungry;
+host; no host; gone.
+"""
+
+import _signal  # type: ignore[import-not-found]  # signal itself loads enum
+import ctypes
+import fcntl
+import gc
+import os
+import select
+import sys
+import time
+from _socket import socket
+
+from . import candidate, warm
+from .children import Child, Children
+from .hosts import Hosts
+from .link import Closed, Link
+from .seal import enter
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+TICK_S = 0.05
+_BATCH = 8
+_ACTIVE = 2  # children that compute at the same time; more wait their turn
+_LOW_FDS = 16  # our own descriptors lie above those that a child is given
+_PATIENCE = 10  # a program that still computes at its wall limit may go on up to this many times
+_CPU_CLOCK = 2
+
+
+class Zygote:
+    """Runs jobs in children: as many at once as the machine is idle for."""
+
+    def __init__(self, link: Link, children: Children, plan: "dict[str, Any]") -> None:
+        self.link = link
+        self.children = children
+        self.hosts = Hosts(link, children)
+        self._kills = "kill at end" not in plan["without_own"]
+        self._cpu_s: float = plan["limits"]["cpu_s"]
+        self._wall_s: float = plan["limits"]["wall_s"]
+        self._channels: dict[int, int] = {}  # the channel's descriptor -> the child's pid
+        self._queue: list[tuple[Any, ...]] = []
+        self._active = self._running = 0
+        self._refused = False  # a fork has just failed
+        self._next_tick = 0.0
+        self._ends = _child_ends()
+        self._epoll = select.epoll()
+        for fd in (link.fd, self._ends, children.failed):
+            self._epoll.register(fd, select.EPOLLIN)
+
+    def run(self) -> None:
+        """Serve until the caller is gone; the children end with this process.
+
+        Raises: Closed: the caller is gone.
+        """
+        writing = False
+        while True:
+            if self.link.pending != writing:
+                writing = not writing
+                wanted = select.EPOLLIN | (select.EPOLLOUT if writing else 0)
+                self._epoll.modify(self.link.fd, wanted)
+            for fd, _ in self._epoll.poll(TICK_S if self.children.alive else None):
+                if fd == self.link.fd:
+                    self.link.flush()
+                    for message in self.link.receive():
+                        self.take(message)
+                elif fd == self._ends:
+                    os.read(fd, 4096)
+                elif fd == self.children.failed:
+                    self.children.note_failures()
+                elif (pid := self._channels.pop(fd, 0)) != 0:
+                    # The judge has closed its end: what is left of the candidate is not needed.
+                    self._epoll.unregister(fd)
+                    if self._kills:
+                        self._end(pid, "judged")
+            if self.children.alive or self.hosts.alive:
+                self._reap()
+            now = time.monotonic()
+            if now >= self._next_tick:
+                self._next_tick = now + TICK_S
+                self._tick(now)
+            while self._queue and self._active < _ACTIVE and self._can_start():
+                self._start()
+
+    def take(self, message: "tuple[Any, ...]") -> None:
+        """Do as the caller says."""
+        what = message[0]
+        if what == "run":
+            self._queue.append(message)
+        elif what == "host":
+            self.hosts.start(message[1])
+        elif what == "kill":
+            self.hosts.kill(message[1])
+
+    # Runs
+
+    def _can_start(self) -> bool:
+        return bool(self.children.waiting) or (self.children.room() > 0 and not self._refused)
+
+    def _start(self) -> None:
+        """Give the oldest job to a child that waits; have some forked, if none does."""
+        children = self.children
+        if not children.waiting:
+            try:
+                children.fork(min(_BATCH, len(self._queue), children.room()))
+            except OSError as error:
+                self._refused = True
+                if not self._running and not children.waiting:
+                    text = f"the sandbox could not start a run: {error}"
+                    self.link.send(("error", self._queue.pop(0)[1], text))
+            if not children.waiting:
+                return
+        _, number, kind, size, (job,) = self._queue.pop(0)
+        pid, child, channel = children.waiting.pop()
+        child.number, child.kind, child.active = number, kind, True
+        child.start = time.monotonic()
+        child.next_check = child.start + self._wall_s * 0.9
+        self._active += 1
+        self._running += 1
+        try:
+            # From file to socket by the kernel: what later children inherit never held it.
+            while size:
+                size -= os.sendfile(channel, job, None, size)
+        except OSError:
+            pass  # it has ended already, and is reported as any other that has
+        os.close(job)
+        if kind == "serve":
+            self.link.send(("started", number), channel)
+            self._channels[child.channel] = pid
+            self._epoll.register(child.channel, 0)
+        else:
+            os.close(channel)
+
+    def _end(self, pid: int, cause: str) -> None:
+        """Kill a child that has not been reaped yet, and note why."""
+        child = self.children.alive[pid]
+        if child.cause == "itself":
+            child.cause = cause
+        os.kill(pid, _signal.SIGKILL)
+
+    def _reap(self) -> None:
+        while True:
+            try:
+                pid, status, usage = os.wait4(-1, os.WNOHANG)
+            except ChildProcessError:
+                return
+            if pid == 0:
+                return
+            exit_code = os.waitstatus_to_exitcode(status)
+            if exit_code == 1:  # perhaps because it could not be set up
+                self.children.note_failures()
+            if (child := self.children.alive.pop(pid, None)) is None:
+                self.hosts.ended(pid, exit_code)
+                continue
+            self._refused = False
+            if child.number:
+                self._report(child, exit_code, usage)
+            else:
+                self.children.lose_seat(pid, child)
+
+    def _report(self, child: Child, exit_code: int, usage: "Any") -> None:
+        wall_s = time.monotonic() - child.start
+        self._active -= child.active
+        self._running -= 1
+        self._channels.pop(child.channel, None)
+        _, out, err, answers = child.files
+        out_size, err_size = os.lseek(out, 0, os.SEEK_CUR), os.lseek(err, 0, os.SEEK_CUR)
+        # Files go to the caller unread: later children inherit what is read here.
+        left = {"out": out_size if child.kind == "stdin" else 0, "err": err_size, "report": 0}
+        if child.kind != "serve":
+            left["report"] = os.lseek(answers, 0, os.SEEK_CUR)
+        files = [fd for fd, size in zip((out, err, answers), left.values(), strict=True) if size]
+        cpu_s = usage.ru_utime + usage.ru_stime
+        self.link.send(
+            ("end", child.number, exit_code, child.cause, cpu_s, wall_s, usage.ru_maxrss * 1024,
+             out_size + err_size, child.failure, left), *map(os.dup, files)
+        )  # fmt: skip
+        self.children.release(child)
+
+    # Time
+
+    def _tick(self, now: float) -> None:
+        """See who computes and who is over a limit; start more where the machine is idle."""
+        self._active = 0
+        for pid, child in self.children.alive.items():
+            if not child.number:
+                continue
+            cpu = _cpu_of(pid, child.last_cpu)
+            child.active = cpu - child.last_cpu > TICK_S / 50
+            child.last_cpu = cpu
+            self._active += child.active
+            if cpu >= self._cpu_s:
+                self._end(pid, "cpu")
+            elif now >= child.next_check:
+                self._check_wall(pid, child, now, cpu)
+        if self._active == 0:
+            # All are asleep: twice as many may as well be.
+            for _ in range(self._running):
+                if self._queue and self._can_start():
+                    self._start()
+        if not self._queue and self._running and self._active < _ACTIVE:
+            self.link.send(("hungry", self._running))
+
+    def _check_wall(self, pid: int, child: Child, now: float, cpu: float) -> None:
+        """End a program at its wall limit, unless it computes and only lacks a processor.
+
+        The first check comes at nine tenths of the limit, to have something to compare with.
+        """
+        pause = self._wall_s * 0.1
+        waited = now - child.start
+        idle = cpu - child.cpu_at_check < 0.01 * pause
+        if waited >= self._wall_s and (idle or waited >= _PATIENCE * self._wall_s):
+            self._end(pid, "wall")
+        child.cpu_at_check = cpu
+        child.next_check = now + pause
+
+
+def _rise(fd: int) -> int:
+    """Move a descriptor up; take the low ones, so that every later one lies above them."""
+    high: int = fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, _LOW_FDS)
+    os.close(fd)
+    null = os.open("/dev/null", os.O_RDWR)
+    while null < _LOW_FDS:
+        null = os.dup(null)
+    os.close(null)
+    return high
+
+
+def _cpu_of(pid: int, before: float) -> float:
+    """CPU seconds of a process; clock numbers as in the kernel's posix-timers.h."""
+    try:
+        return time.clock_gettime((~pid << 3) | _CPU_CLOCK)
+    except OSError:  # it has ended and waits to be reaped
+        return before
+
+
+def _child_ends() -> int:
+    """A descriptor that can be read when a child has ended; the signal itself stays blocked.
+
+    A handler would have to be taken back in every child.
+    """
+    _signal.pthread_sigmask(_signal.SIG_BLOCK, (_signal.SIGCHLD,))
+    signals = (1 << (_signal.SIGCHLD - 1)).to_bytes(128, "little")
+    fd: int = ctypes.CDLL(None, use_errno=True).signalfd(-1, signals, os.O_NONBLOCK | os.O_CLOEXEC)
+    if fd < 0:
+        raise OSError(ctypes.get_errno(), "signalfd")
+    return fd
+
+
+def main() -> None:
+    """Take the plan, load what programs need, seal, serve."""
+    link = Link(socket(fileno=_rise(int(sys.argv[1]))))
+    link.sock.setblocking(True)
+    while not (messages := link.receive()):
+        continue  # it comes in parts
+    (_, plan, _), *early = messages
+    try:
+        warm.load(plan["preload"], plan["paths"])
+        seal = enter(plan)
+        warm.prepare(plan)
+        zygote = Zygote(link, Children(seal, plan), plan)
+        candidate.Bounds.message_bytes = plan["limits"]["message_bytes"]
+        candidate.Bounds.output_bytes = plan["limits"]["output_bytes"]
+        warm.exercise()
+        seal.finish()
+        gc.collect()
+        gc.disable()
+        gc.freeze()
+    except Exception as error:
+        link.send(("failed", candidate.describe(error)))
+        raise
+    link.sock.setblocking(False)
+    link.send(("ready", seal.layers, len(seal.slots)))
+    for message in early:
+        zygote.take(message)
+    try:
+        zygote.run()
+    except Closed:  # the caller is gone or has enough
+        for pid in (*zygote.children.alive, *zygote.hosts.alive):
+            os.kill(pid, _signal.SIGKILL)
+        os._exit(0)

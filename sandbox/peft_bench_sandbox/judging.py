@@ -1,0 +1,203 @@
+"""The judges' processes: given the runs that wait for one, replaced as they end."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import time
+from collections import deque
+from dataclasses import dataclass
+from typing import Protocol
+
+from .inside.link import Link
+from .runs import Run
+from .score import Judged
+from .switchboard import Switchboard
+from .types import AssertTest
+from .worker import Setting, Zygote
+
+_LOOK_S = 0.5
+# How a judge's process ends by itself, and what that is to the program whose answers it had.
+_ENDS = {-signal.SIGPROF: "cpu", -signal.SIGKILL: "timeout"}
+
+
+class Listener(Protocol):
+    """Who wants to know what became of a run."""
+
+    def judged(self, run: Run) -> None:
+        """The run has its judge's word."""
+
+    def failed(self, run: Run, message: str) -> None:
+        """The sandbox failed on this run."""
+
+
+@dataclass(eq=False, slots=True)
+class Host:
+    """A judge's process; its run, and when that began, if it has one."""
+
+    number: int
+    link: Link
+    run: Run | None = None
+    since: float = 0.0
+    ending: bool = False
+
+
+class Judges:
+    """A zygote of judges, and the judges that it has forked."""
+
+    def __init__(self, setting: Setting, board: Switchboard, listener: Listener) -> None:
+        self._setting = setting
+        self._board = board
+        self._listener = listener
+        self._zygote: Zygote | None = None
+        self._hosts: dict[int, Host] = {}
+        self._idle: list[Host] = []
+        self._waiting: deque[Run] = deque()
+        self._starting = 0
+        self._number = 0
+        self._next_look = 0.0
+
+    def judge(self, run: Run) -> None:
+        """Have a run judged whose candidate is at the other end of `run.channel`."""
+        self._waiting.append(run)
+        self._assign()
+
+    def forget(self, run: Run) -> None:
+        """A run is given up: nobody waits for its judge any more."""
+        if run in self._waiting:
+            self._waiting.remove(run)
+            os.close(run.channel)
+            run.channel = -1
+        for host in self._hosts.values():
+            if host.run is run:
+                host.run = None
+                self._kill(host)
+
+    def close(self) -> None:
+        """End every judge."""
+        for host in list(self._hosts.values()):
+            self._drop(host)
+        for run in self._waiting:
+            os.close(run.channel)
+        if self._zygote is not None:
+            self._zygote.close()
+
+    def look(self, now: float) -> None:
+        """End judges that outlast their candidate: by little they may, in a sleep they do not."""
+        if now < self._next_look:
+            return
+        self._next_look = now + _LOOK_S
+        limits = self._setting.limits
+        for host in self._hosts.values():
+            run = host.run
+            if run is None or run.ended is None or host.ending:
+                continue
+            if now - host.since > run.ended.wall_s + limits.cpu_s * 2 + limits.wall_s:
+                host.ending = True
+                self._kill(host)
+
+    # What a judge says
+
+    def of_host(self, host: Host, messages: list[tuple[object, ...]] | None) -> None:
+        """Take a judge's word, or notice that it is gone."""
+        if messages is None:
+            host.ending = True  # how it ended, its zygote says
+            if host in self._idle:
+                self._idle.remove(host)
+            if host.run is None:
+                self._drop(host)
+            return
+        for number, outcome, message, ends, _ in messages:
+            run, host.run = host.run, None
+            if ends:
+                host.ending = True
+            else:
+                self._idle.append(host)
+            if run is not None and run.number == number:
+                run.judged = Judged(str(outcome), str(message))
+                self._listener.judged(run)
+        self._assign()
+
+    # What their zygote says
+
+    def of_zygote(self, what: str, *rest: object) -> None:
+        """Take a message of the zygote that is not about its own start."""
+        if what == "host":
+            number, _, fds = rest
+            assert isinstance(number, int) and isinstance(fds, tuple)
+            self._starting -= 1
+            host = Host(number, Link(socket.socket(fileno=fds[0])))
+            self._hosts[number] = host
+            self._idle.append(host)
+            self._board.add(host.link, host)
+            self._assign()
+        elif what == "no host":
+            self._starting -= 1
+            if not self._hosts and self._waiting:
+                self._listener.failed(self._waiting[0], str(rest[1]))
+        elif what == "gone":
+            number, exit_code, replied, _ = rest
+            gone = self._hosts.get(number) if isinstance(number, int) else None
+            if gone is not None:
+                assert isinstance(exit_code, int)
+                self._host_gone(gone, exit_code, bool(replied))
+
+    def lost(self, message: str) -> None:
+        """The zygote is gone, and its judges with it."""
+        assert self._zygote is not None
+        self._zygote.close()
+        self._zygote, self._starting = None, 0
+        for host in list(self._hosts.values()):
+            run = host.run
+            self._drop(host)
+            if run is not None:
+                self._listener.failed(run, message)
+        self._assign()
+
+    # Inside
+
+    def _assign(self) -> None:
+        """Give runs that wait to judges that wait."""
+        while self._waiting and self._idle:
+            run, host = self._waiting.popleft(), self._idle.pop()
+            test = run.work.program.tests[run.test]
+            assert isinstance(test, AssertTest)
+            host.run, host.since = run, time.monotonic()
+            limits = self._setting.limits
+            told = run.number, test.code, test.entry_point, limits.cpu_s, limits.output_bytes
+            channel, run.channel = run.channel, -1
+            self._board.post(host.link, told, channel)
+        while self._starting < len(self._waiting):
+            self._start()
+
+    def _start(self) -> None:
+        if self._zygote is None:
+            self._zygote = Zygote(self._setting)
+            self._board.add(self._zygote.link, self._zygote)
+        self._number += 1
+        self._starting += 1
+        self._board.post(self._zygote.link, ("host", self._number))
+
+    def _host_gone(self, host: Host, exit_code: int, replied: bool) -> None:
+        """A judge ended. After the candidate's first answer, its data may have been too much."""
+        run = host.run
+        self._drop(host)
+        if run is None:
+            return
+        text = f"the judge ended with {exit_code} on what the program answered"
+        if not replied:
+            self._listener.failed(run, f"the test itself, before any answer: {text}")
+            return
+        run.judged = Judged(_ENDS.get(exit_code, "crashed"), text)
+        self._listener.judged(run)
+
+    def _kill(self, host: Host) -> None:
+        if self._zygote is not None:
+            self._board.post(self._zygote.link, ("kill", host.number))
+
+    def _drop(self, host: Host) -> None:
+        self._hosts.pop(host.number, None)
+        if host in self._idle:
+            self._idle.remove(host)
+        self._board.drop(host.link)
