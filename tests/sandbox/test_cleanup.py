@@ -197,13 +197,3 @@ def test_all_processes_of_a_killed_caller_end_by_themselves(
     caller.kill()
     caller.communicate(timeout=60)
     assert all(is_gone(pid) for pid in pids)
-
-
-def test_a_stopped_caller_goes_on_where_it_was(caller: subprocess.Popen[str]) -> None:
-    pids = descendants(caller.pid)
-    caller.send_signal(signal.SIGSTOP)
-    time.sleep(0.2)
-    caller.send_signal(signal.SIGCONT)
-    time.sleep(0.2)
-    assert caller.poll() is None
-    assert pids <= descendants(caller.pid)

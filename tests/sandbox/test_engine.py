@@ -119,10 +119,9 @@ class Deadly(Engine):
 @pytest.mark.parametrize("width", [1, 2])
 @pytest.mark.parametrize("times", [1, 99])
 def test_a_program_that_kills_its_zygote_twice_harms_no_other(width: int, times: int) -> None:
-    programs = [
-        Program("deadly" if n == 9 else str(n), f"print({n})", (StdinTest("", str(n)),))
-        for n in range(30)
-    ]
+    programs = [Program(str(n), f"print({n})", (StdinTest("", str(n)),)) for n in range(30)]
+    # So long that it is under way when its zygote goes, and not done already.
+    programs[9] = Program("deadly", "import time; time.sleep(2)", (StdinTest("", ""),))
     with closing(Deadly(Setting(LIMITS), width, strong=False)) as engine:
         engine.times = times
         told = statuses(list(engine.run(programs)))
@@ -136,7 +135,9 @@ def test_a_program_that_kills_its_zygote_twice_harms_no_other(width: int, times:
 
 
 def test_a_zygote_that_dies_with_several_tests_of_a_program_harms_none_for_good() -> None:
-    program = Program("deadly", ONE, (CallTest("f", [], 1),) * 20)
+    program = Program(
+        "deadly", f"import time; time.sleep(0.5)\n{ONE}", (CallTest("f", [], 1),) * 20
+    )
     with closing(Deadly(Setting(LIMITS), 1, strong=False)) as engine:
         engine.times = 1
         [verdict] = engine.run([program])

@@ -66,7 +66,7 @@ def test_a_package_is_shown_without_its_neighbours() -> None:
     assert str(folder.parent) not in paths.readable
 
 
-@pytest.mark.parametrize("package", ["numpy", "pytest", "peft_bench_sandbox", "inside"])
+@pytest.mark.parametrize("package", ["numpy", "pytest", "peft_bench_sandbox"])
 def test_the_standard_library_is_all_there_is(run: Run, package: str) -> None:
     # Whether it is installed here (numpy, pytest) or not.
     verdict = run(f"import {package}", PASS)

@@ -43,6 +43,8 @@ def call(name, *args):
 def inside(function, slot=0, more=()):
     "What function returns in a sealed child: its value, an errno, or how the child ended."
     reader, writer = os.pipe()
+    if seal.slots:
+        seal.prepare(slot)
     pid = os.fork()
     if pid == 0:
         try:
@@ -552,6 +554,7 @@ def test_the_inner_process_dies_with_the_stub_and_its_children_with_it(
 ) -> None:
     need(here, "pid namespace")
     body = """
+        seal.prepare(0)
         if os.fork() == 0:
             seal.seal_child(0)
             time.sleep(60)
@@ -584,6 +587,21 @@ def test_open_descriptors_stay_open() -> None:
     assert process.returncode == 0
 
 
+def test_a_slot_that_was_not_prepared_is_refused(here: dict[str, str]) -> None:
+    need(here, "landlock")
+    body = """
+        pid = os.fork()
+        if pid == 0:
+            try:
+                seal.seal_child(1)
+            except OSError as error:
+                os._exit(error.errno)
+            os._exit(0)
+        print(json.dumps(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])))
+    """
+    assert sealed(body) == errno.EINVAL
+
+
 def test_what_it_costs(capsys: pytest.CaptureFixture[str]) -> None:
     body = """
         def timed():
@@ -591,6 +609,8 @@ def test_what_it_costs(capsys: pytest.CaptureFixture[str]) -> None:
             seal.seal_child(0 if seal.slots else None)
             return time.perf_counter() - start
         def costs():
+            if seal.slots:
+                seal.prepare(0)
             reader, writer = os.pipe()
             if os.fork() == 0:
                 os.write(writer, repr(timed()).encode())

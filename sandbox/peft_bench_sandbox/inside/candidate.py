@@ -130,17 +130,19 @@ def _raised(error: BaseException) -> str:
     outcome, message, _ = describe_end(error)
     if outcome == "exception":
         line = [_name_of(kind) for kind in _mro_of(type(error))][:20]
-        return "x" + json.dumps([line, cut(text_of(error)), _arguments_of(error)])
+        text = text_of(error)
+        return "x" + json.dumps([line, cut(text), _arguments_of(error, text)])
     return outcome[0] + quote(message)
 
 
-def _arguments_of(error: BaseException) -> "str | None":
-    """What the exception was made with, where that is plain and short."""
+def _arguments_of(error: BaseException, text: str) -> "str | None":
+    """What the exception was made with, where that is plain, short, and more than its text."""
     try:
-        told = encode(_args_of(error))
+        arguments = _args_of(error)
+        told = encode(arguments) if arguments != (text,) else None
     except BaseException:
         return None
-    return told if len(told) <= Bounds.message_bytes else None
+    return told if told is not None and len(told) <= Bounds.message_bytes else None
 
 
 def run_shared(source: str, extra: "dict[str, Any]") -> Report:

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 MOST_CHILDREN = 256
 _MOST_LOST = 100
 _SPARE = 64  # memory files kept for the next children
+# Limits that do not hamper the zygote: set once, for it and all its children.
+_INHERITED = (resource.RLIMIT_NPROC, resource.RLIMIT_MEMLOCK, resource.RLIMIT_MSGQUEUE)
 _FAILED_SETUP = 5  # the descriptor a child tells its setup's failure on
 
 
@@ -51,6 +53,10 @@ class Children:
         self._closes = "descriptors" not in without
         limited = plan["rlimits"] if "rlimits" not in without else []
         self.rlimits = [(what, _lowered(what, value)) for what, value in limited]
+        for what, pair in self.rlimits:
+            if what in _INHERITED:
+                resource.setrlimit(what, pair)
+        self.rlimits = [(what, pair) for what, pair in self.rlimits if what not in _INHERITED]
         self.alive: dict[int, Child] = {}
         self.waiting: list[tuple[int, Child, int]] = []  # without a job: pid, child, its socket
         self._slots = list(range(len(seal.slots)))
@@ -79,7 +85,10 @@ class Children:
             ours, theirs = socketpair()
             file = self._memory_file
             files = file(), file(), file(), file()
-            child = Child(self._slots.pop() if self._slots else None, files, theirs.detach())
+            slot = self._slots.pop() if self._slots else None
+            if slot is not None:
+                self.seal.prepare(slot)
+            child = Child(slot, files, theirs.detach())
             made.append((child, ours.detach()))
         for child, channel in made:
             try:

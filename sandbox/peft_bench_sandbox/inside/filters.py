@@ -47,7 +47,7 @@ ALLOWED = """
     getpid getppid getuid geteuid getgid getegid getresuid getresgid getgroups getpgrp getpgid
     getsid uname sysinfo getrusage getrlimit setrlimit getrandom sched_getaffinity
     sched_get_priority_max sched_get_priority_min wait4 waitid fork kill tgkill prctl seccomp
-    landlock_restrict_self
+    landlock_create_ruleset landlock_add_rule landlock_restrict_self
     sendto recvfrom sendmsg recvmsg shutdown getsockname getpeername getsockopt
 """
 METADATA = "chmod fchmod fchmodat utimensat utime utimes futimesat"

@@ -280,7 +280,6 @@ def serve(link: Link, replied: "mmap") -> None:
         except Closed:
             return
         for number, source, entry_point, cpu_s, most, (fd,) in messages:
-            replied[0] = 0
             modules = len(sys.modules)
             _signal.setitimer(_PROF, cpu_s)
             lasting = False
@@ -300,6 +299,7 @@ def serve(link: Link, replied: "mmap") -> None:
                 if (module := sys.modules.get(name)) is not None:
                     module.seed(0)
             os.close(fd)
+            replied[0] = 0  # what ends this process from here on is no candidate's doing
             link.send((number, outcome, message, lasting))
             if lasting:
                 return

@@ -7,6 +7,7 @@ children from the zygote and from each other. `layers` says what is in force, or
 from __future__ import annotations
 
 import ctypes
+import errno
 import os
 import resource
 
@@ -131,7 +132,10 @@ class Seal:
         self._own_root = not layers["mount namespace"]
         self._die_alone = bool(layers["pid namespace"])
         self._parent = os.getpid()
-        self._rulesets = [-1]  # one a slot, the last for a child without
+        self._bare = -1  # for a child without a slot
+        self._rulesets = [-1] * len(slots)
+        self._common: list[tuple[int, int]] = []
+        self._base = ""
         self._program: filters.Program | None = None
         self._restrict = ctypes.c_long(kernel.NUMBERS.get("landlock_restrict_self", -1))
         self._seccomp = ctypes.c_long(kernel.NUMBERS.get("seccomp", -1))
@@ -156,7 +160,9 @@ class Seal:
             kernel.prctl(kernel.PR_SET_PDEATHSIG, kernel.SIGKILL)
             if os.getppid() != self._parent:
                 os._exit(1)
-        ruleset = self._rulesets[-1 if slot is None else slot]
+        ruleset = self._bare if slot is None else self._rulesets[slot]
+        if ruleset < 0 and self._bare >= 0:
+            raise OSError(errno.EINVAL, "a slot that was not prepared")
         if ruleset >= 0 and kernel.raw(self._restrict, ruleset, 0) != 0:
             raise OSError(ctypes.get_errno(), "landlock_restrict_self")
         if self._program is not None:
@@ -194,14 +200,22 @@ class Seal:
         rules = [(top, writing if top == "/dev" else reading) for top in tops]
         self._need_descriptors(len(self.slots))
         common = landlock.opened((top, right) for top, right in rules if not os.path.islink(top))
-        rulesets = []
-        for path in [base if "slots" in parts else slot for slot in self.slots]:
-            own = landlock.opened([(path, landlock.WORK)])
-            rulesets.append(landlock.ruleset(self.landlock_abi, common + own, parts))
+        self._common = common
+        self._base = base if "slots" in parts else ""
+        self._bare = landlock.ruleset(self.landlock_abi, common, parts)
+        self._rulesets = [-1] * len(self.slots)
+
+    def prepare(self, slot: int) -> None:
+        """Builds the ruleset of a slot that is to be used for the first time, before the fork.
+
+        Few are ever used, and a descriptor for each of them would be for every child to close.
+        """
+        if self._bare >= 0 and self._rulesets[slot] < 0:
+            own = landlock.opened([(self._base or self.slots[slot], landlock.WORK)])
+            self._rulesets[slot] = landlock.ruleset(
+                self.landlock_abi, self._common + own, self._left.parts
+            )
             os.close(own[0][0])
-        self._rulesets = [*rulesets, landlock.ruleset(self.landlock_abi, common, parts)]
-        for fd, _ in common:
-            os.close(fd)
 
     @staticmethod
     def _need_descriptors(count: int) -> None:

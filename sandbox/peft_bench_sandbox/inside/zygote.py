@@ -271,6 +271,8 @@ def main() -> None:
         candidate.Bounds.output_bytes = plan["limits"]["output_bytes"]
         warm.exercise()
         seal.finish()
+        for name in [name for name in sys.modules if name.partition(".")[0] == __package__]:
+            del sys.modules[name]  # no program has any use for these
         gc.collect()
         gc.disable()
         gc.freeze()
