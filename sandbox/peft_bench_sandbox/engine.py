@@ -20,7 +20,7 @@ from .switchboard import Switchboard
 from .types import Program, SandboxUnavailable, Status, Verdict
 from .worker import Setting, Zygote, unsealed
 
-_WINDOW = 8  # runs with a zygote beyond those asleep: enough to keep it busy
+_WINDOW = 16  # runs with a zygote beyond those asleep: enough to keep it busy
 _MOST_ASLEEP = 256
 _AHEAD = 4096  # programs begun before the oldest that is not done
 _AHEAD_BYTES = 64 << 20
@@ -140,9 +140,9 @@ class Engine:
 
     def _send(self, run: Run, candidates: _Candidates) -> None:
         program = run.work.program
-        job, size = job_file(program.source, program.tests[run.test])
+        job = job_file(program.source, program.tests[run.test])
         candidates.runs[run.number] = run
-        self._board.post(candidates.zygote.link, ("run", run.number, run.kind, size), job)
+        self._board.post(candidates.zygote.link, ("run", run.number, run.kind), job)
 
     # In
 

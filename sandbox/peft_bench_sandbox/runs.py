@@ -40,8 +40,8 @@ class Run:
         return kind_of(self.work.program.tests[self.test])
 
 
-def job_file(source: str, test: Test) -> tuple[int, int]:
-    """What a candidate's process is told, as a file in memory, at its beginning, and its size.
+def job_file(source: str, test: Test) -> int:
+    """What a candidate's process is told, as a file in memory.
 
     For the eyes of that one process: its zygote passes the file on unread. No reference output of
     a split test is in it.
@@ -54,10 +54,8 @@ def job_file(source: str, test: Test) -> tuple[int, int]:
     elif test.judge == "shared":
         extra = {"code": test.code, "entry_point": test.entry_point}
     data = marshal.dumps((kind_of(test), source, extra))
-    data = len(data).to_bytes(4, "little") + data
     fd = os.memfd_create("job")
     view = memoryview(data)
     while view:
         view = view[os.write(fd, view) :]
-    os.lseek(fd, 0, os.SEEK_SET)
-    return fd, len(data)
+    return fd

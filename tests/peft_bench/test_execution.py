@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from peft_bench_sandbox import Level, Limits, best_level
+from peft_bench_sandbox import Level, Limits
 
 from peft_bench.errors import MissingError, UsageError
 from peft_bench.execution import execute, parse_limits
@@ -101,14 +101,12 @@ def test_a_limit_reaches_the_program(tmp_path: Path) -> None:
     assert verdicts(out)[0]["status"] == "cpu"
 
 
-@pytest.mark.skipif(
-    best_level() is Level.STRONG, reason="this machine's sandbox has the level that is refused"
-)
-def test_a_level_that_is_not_to_be_had(tmp_path: Path) -> None:
-    done = cli(write(tmp_path, *PROGRAMS), "--out", tmp_path / "out.jsonl")
-    assert done.returncode == 3
-    assert done.stderr.startswith("peft-bench: sandbox: ")
-    assert "'strong'" in done.stderr and "--require limits" in done.stderr
+def test_a_level_that_is_not_to_be_had(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("peft_bench_sandbox.pool.best_level", lambda: Level.LIMITS)
+    monkeypatch.setattr("peft_bench_sandbox.pool.told_lacking", lambda: "seccomp: allow it")
+    with pytest.raises(MissingError, match=r"'strong'.*seccomp: allow it") as refused:
+        execute(write(tmp_path, *PROGRAMS), tmp_path / "out.jsonl")
+    assert "--require limits" in refused.value.remedy
     assert not (tmp_path / "out.jsonl").exists()
 
 

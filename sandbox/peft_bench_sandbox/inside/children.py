@@ -8,7 +8,7 @@ import resource
 from _socket import socketpair
 
 from . import candidate
-from .frames import read_frame
+from .frames import read_whole
 from .seal import Seal
 
 TYPE_CHECKING = False
@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from typing import Any, NoReturn
 
 MOST_CHILDREN = 256
-_MOST_LOST = 100
 _SPARE = 64  # memory files kept for the next children
 # Limits that do not hamper the zygote: set once, for it and all its children.
 _INHERITED = (resource.RLIMIT_NPROC, resource.RLIMIT_MEMLOCK, resource.RLIMIT_MSGQUEUE)
@@ -24,22 +23,22 @@ _FAILED_SETUP = 5  # the descriptor a child tells its setup's failure on
 
 
 class Child:
-    """A forked and sealed child: waiting for its job (number 0), or running it.
+    """A forked child with its job.
 
-    files: what it has as descriptors 0, 1, 2 and 4. channel: our copy of its descriptor 3.
+    files: what it has as descriptors 0, 1, 2 and, unless a judge calls it, 4. channel: our copy of
+    its descriptor 3, the socket to its judge; -1 if it has none. judge: the other end.
     """
 
     __slots__ = (
-        "active", "cause", "channel", "cpu_at_check", "failure", "files", "kind", "last_cpu",
-        "next_check", "number", "slot", "start",
+        "active", "cause", "channel", "cpu_at_check", "failure", "files", "job", "judge", "kind",
+        "last_cpu", "next_check", "number", "slot", "start",
     )  # fmt: skip
 
-    def __init__(
-        self, slot: "int | None", files: "tuple[int, int, int, int]", channel: int
-    ) -> None:
-        self.slot, self.files, self.channel = slot, files, channel
-        self.number, self.kind = 0, ""
-        self.cause, self.failure, self.active = "itself", "", False
+    def __init__(self, number: int, kind: str, job: int, slot: "int | None") -> None:
+        self.number, self.kind, self.job, self.slot = number, kind, job, slot
+        self.files: tuple[int, ...] = ()
+        self.channel = self.judge = -1
+        self.cause, self.failure, self.active = "itself", "", True
         self.start = self.next_check = self.last_cpu = 0.0
         self.cpu_at_check = -1.0
 
@@ -58,52 +57,46 @@ class Children:
                 resource.setrlimit(what, pair)
         self.rlimits = [(what, pair) for what, pair in self.rlimits if what not in _INHERITED]
         self.alive: dict[int, Child] = {}
-        self.waiting: list[tuple[int, Child, int]] = []  # without a job: pid, child, its socket
         self._slots = list(range(len(seal.slots)))
         self._spare: list[int] = []  # empty memory files
         self._file_flags = 0
         self._looks: dict[int, tuple[int, ...]] = {}  # of a memory file when it was new
-        self._lost = 0
+        self._null = os.open("/dev/null", os.O_RDWR)
         self.failed, self._failed_in = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
 
     def room(self) -> int:
         """How many more may be forked."""
         return (len(self.seal.slots) or MOST_CHILDREN) - len(self.alive)
 
-    def fork(self, count: int) -> None:
-        """Fork children that wait for a job.
+    def prepare(self, number: int, kind: str, job: int) -> Child:
+        """What a child is going to have."""
+        slot = self._slots.pop() if self._slots else None
+        if slot is not None:
+            self.seal.prepare(slot)
+        child, file = Child(number, kind, job, slot), self._memory_file
+        if kind == "serve":
+            ours, theirs = socketpair()
+            child.judge, child.channel = ours.detach(), theirs.detach()
+            child.files = self._null, file(), file()
+        else:
+            child.files = file() if kind == "stdin" else self._null, file(), file(), file()
+        return child
 
-        In one go: each fork costs this process its write access to all of its memory, to be had
-        back page by page.
+    def fork(self, child: Child) -> int:
+        """Fork a prepared child; its pid.
+
+        To be called for several in a row: each fork costs this process its write access to all of
+        its memory, to be had back page by page.
 
         Raises:
-            OSError: the system has no room for all of them; those that were made wait.
+            OSError: the system has no room for it.
         """
-        made = []
-        refused: OSError | None = None
-        for _ in range(count):
-            ours, theirs = socketpair()
-            file = self._memory_file
-            files = file(), file(), file(), file()
-            slot = self._slots.pop() if self._slots else None
-            if slot is not None:
-                self.seal.prepare(slot)
-            child = Child(slot, files, theirs.detach())
-            made.append((child, ours.detach()))
-        for child, channel in made:
-            try:
-                pid = os.fork()
-            except OSError as error:
-                self.release(child)
-                os.close(channel)
-                refused = error
-                continue
-            if pid == 0:
-                self.become(child)
-            self.alive[pid] = child
-            self.waiting.append((pid, child, channel))
-        if refused is not None:
-            raise refused
+        pid = os.fork()
+        if pid == 0:
+            self.become(child)
+        os.close(child.job)
+        self.alive[pid] = child
+        return pid
 
     def _memory_file(self) -> int:
         if self._spare:
@@ -114,25 +107,24 @@ class Children:
         return fd
 
     def become(self, child: Child) -> "NoReturn":
-        """In the child: seal, wait for the job, run the candidate. Never returns.
+        """In the child: seal, read the job, run the candidate. Never returns.
 
         Every object touched here is a page copied: few steps, none of them general.
         """
         code = 1
         try:
             try:
-                stdin, stdout, stderr, report = child.files
-                dup2 = os.dup2
-                dup2(stdin, 0)
-                dup2(stdout, 1)
-                dup2(stderr, 2)
-                dup2(child.channel, candidate.CHANNEL)
-                dup2(report, candidate.REPORT)
+                dup2, files = os.dup2, child.files
+                dup2(files[0], 0)
+                dup2(files[1], 1)
+                dup2(files[2], 2)
+                if child.channel >= 0:
+                    dup2(child.channel, candidate.CHANNEL)
+                else:
+                    dup2(files[3], candidate.REPORT)
+                # The job is for this process alone: what others inherit never held it.
+                kind, source, extra = marshal.loads(read_whole(child.job))
                 self.set_up(child.slot, self.rlimits)
-                frame = read_frame(candidate.CHANNEL)
-                if not frame:
-                    os._exit(0)
-                kind, source, extra = marshal.loads(frame)
             except BaseException as error:
                 self.tell_failure(error)
                 raise
@@ -174,23 +166,13 @@ class Children:
             if (child := self.alive.get(int(pid))) is not None:
                 child.failure = text
 
-    def lose_seat(self, pid: int, child: Child) -> None:
-        """A child ended before it had a job: its seal failed, or the system wanted memory."""
-        for seat in self.waiting:
-            if seat[0] == pid:
-                self.waiting.remove(seat)
-                os.close(seat[2])
-                break
-        self.release(child)
-        self._lost += 1
-        if self._lost > _MOST_LOST:
-            raise RuntimeError(f"children end before they begin: {child.failure or 'killed'}")
-
     def release(self, child: Child) -> None:
         """Close or keep the child's files, clean its working directory."""
-        os.close(child.channel)
+        if child.channel >= 0:
+            os.close(child.channel)
         for fd in child.files:
-            self._keep(fd)
+            if fd != self._null:
+                self._keep(fd)
         if child.slot is not None:
             self.seal.clean(child.slot)
             self._slots.append(child.slot)

@@ -29,8 +29,8 @@ if TYPE_CHECKING:
     from typing import Any
 
 TICK_S = 0.05
-_BATCH = 8
-_ACTIVE = 2  # children that compute at the same time; more wait their turn
+_BATCH = 4  # children forked in a row
+_ACTIVE = 2  # while so many children compute, no more are forked
 _LOW_FDS = 16  # our own descriptors lie above those that a child is given
 _PATIENCE = 10  # a program that still computes at its wall limit may go on up to this many times
 _CPU_CLOCK = 2
@@ -87,8 +87,8 @@ class Zygote:
             if now >= self._next_tick:
                 self._next_tick = now + TICK_S
                 self._tick(now)
-            while self._queue and self._active < _ACTIVE and self._can_start():
-                self._start()
+            if self._queue and self._active < _ACTIVE and self._can_start():
+                self._start(_BATCH)
 
     def take(self, message: "tuple[Any, ...]") -> None:
         """Do as the caller says."""
@@ -103,41 +103,43 @@ class Zygote:
     # Runs
 
     def _can_start(self) -> bool:
-        return bool(self.children.waiting) or (self.children.room() > 0 and not self._refused)
+        return self.children.room() > 0 and not self._refused
 
-    def _start(self) -> None:
-        """Give the oldest job to a child that waits; have some forked, if none does."""
+    def _start(self, most: int) -> None:
+        """Give the oldest jobs a child each."""
         children = self.children
-        if not children.waiting:
+        count = min(most, len(self._queue), children.room())
+        jobs, self._queue = self._queue[:count], self._queue[count:]
+        prepared = [children.prepare(number, kind, fds[0]) for _, number, kind, fds in jobs]
+        forked = []
+        for child in prepared:
+            child.start = time.monotonic()
+            child.next_check = child.start + self._wall_s * 0.9
             try:
-                children.fork(min(_BATCH, len(self._queue), children.room()))
+                forked.append((children.fork(child), child))
             except OSError as error:
-                self._refused = True
-                if not self._running and not children.waiting:
-                    text = f"the sandbox could not start a run: {error}"
-                    self.link.send(("error", self._queue.pop(0)[1], text))
-            if not children.waiting:
-                return
-        _, number, kind, size, (job,) = self._queue.pop(0)
-        pid, child, channel = children.waiting.pop()
-        child.number, child.kind, child.active = number, kind, True
-        child.start = time.monotonic()
-        child.next_check = child.start + self._wall_s * 0.9
-        self._active += 1
-        self._running += 1
-        try:
-            # From file to socket by the kernel: what later children inherit never held it.
-            while size:
-                size -= os.sendfile(channel, job, None, size)
-        except OSError:
-            pass  # it has ended already, and is reported as any other that has
-        os.close(job)
-        if kind == "serve":
-            self.link.send(("started", number), channel)
-            self._channels[child.channel] = pid
-            self._epoll.register(child.channel, 0)
+                self._refuse(child, error)
+        for pid, child in forked:
+            self._active += 1
+            self._running += 1
+            if child.judge >= 0:
+                self.link.send(("started", child.number), child.judge)
+                self._channels[child.channel] = pid
+                self._epoll.register(child.channel, 0)
+
+    def _refuse(self, child: Child, error: OSError) -> None:
+        """There was no room for a child: wait for another to end, or give its run up."""
+        self._refused = True
+        if child.judge >= 0:
+            os.close(child.judge)
+        if self._running or self.children.alive:
+            self._queue.insert(0, ("run", child.number, child.kind, (child.job,)))
         else:
-            os.close(channel)
+            os.close(child.job)
+            self._refused = False
+            text = f"the sandbox could not start a run: {error}"
+            self.link.send(("error", child.number, text))
+        self.children.release(child)
 
     def _end(self, pid: int, cause: str) -> None:
         """Kill a child that has not been reaped yet, and note why."""
@@ -161,23 +163,20 @@ class Zygote:
                 self.hosts.ended(pid, exit_code)
                 continue
             self._refused = False
-            if child.number:
-                self._report(child, exit_code, usage)
-            else:
-                self.children.lose_seat(pid, child)
+            self._report(child, exit_code, usage)
 
     def _report(self, child: Child, exit_code: int, usage: "Any") -> None:
         wall_s = time.monotonic() - child.start
         self._active -= child.active
         self._running -= 1
         self._channels.pop(child.channel, None)
-        _, out, err, answers = child.files
+        _, out, err, *answers = child.files
         out_size, err_size = os.lseek(out, 0, os.SEEK_CUR), os.lseek(err, 0, os.SEEK_CUR)
         # Files go to the caller unread: later children inherit what is read here.
         left = {"out": out_size if child.kind == "stdin" else 0, "err": err_size, "report": 0}
-        if child.kind != "serve":
-            left["report"] = os.lseek(answers, 0, os.SEEK_CUR)
-        files = [fd for fd, size in zip((out, err, answers), left.values(), strict=True) if size]
+        if answers:
+            left["report"] = os.lseek(answers[0], 0, os.SEEK_CUR)
+        files = [fd for fd, size in zip(child.files[1:], left.values(), strict=False) if size]
         cpu_s = usage.ru_utime + usage.ru_stime
         self.link.send(
             ("end", child.number, exit_code, child.cause, cpu_s, wall_s, usage.ru_maxrss * 1024,
@@ -191,8 +190,6 @@ class Zygote:
         """See who computes and who is over a limit; start more where the machine is idle."""
         self._active = 0
         for pid, child in self.children.alive.items():
-            if not child.number:
-                continue
             cpu = _cpu_of(pid, child.last_cpu)
             child.active = cpu - child.last_cpu > TICK_S / 50
             child.last_cpu = cpu
@@ -201,11 +198,9 @@ class Zygote:
                 self._end(pid, "cpu")
             elif now >= child.next_check:
                 self._check_wall(pid, child, now, cpu)
-        if self._active == 0:
+        if self._active == 0 and self._queue and self._can_start():
             # All are asleep: twice as many may as well be.
-            for _ in range(self._running):
-                if self._queue and self._can_start():
-                    self._start()
+            self._start(max(self._running, _BATCH))
         if not self._queue and self._running and self._active < _ACTIVE:
             self.link.send(("hungry", self._running))
 
