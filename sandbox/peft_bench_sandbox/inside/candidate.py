@@ -19,7 +19,7 @@ from mmap import mmap
 from types import ModuleType
 
 from .frames import read_frame, write_frame
-from .plain import NotPlain, decode, encode
+from .plain import NotPlain, as_json, decode, encode
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -181,7 +181,7 @@ def run_call(source: str, extra: "dict[str, Any]") -> Report:
     function = getattr(namespace[owner](), name) if owner else namespace[name]
     value = function(*extra["args"])
     try:
-        text = json.dumps(value)
+        text = as_json(value)
     except (TypeError, ValueError, RecursionError) as error:
         message = f"returned {_name_of(type(value))}, not plain data: {describe(error)}"
         return "wrong", cut(message), "null"

@@ -45,12 +45,38 @@ def _refuse(value: object) -> "Any":
 
 # As it is, whatever a metaclass says.
 _name_of: "Callable[[Any], str]" = type.__dict__["__name__"].__get__
-# What json.dumps makes anew at every call; without the C accelerator there is only that.
-_written: "Callable[[Any, int], Any]" = (
-    (lambda value, _: json.dumps(value))
-    if c_make_encoder is None
-    else c_make_encoder(None, _refuse, quote, None, ": ", ", ", False, False, True)
-)
+
+
+def _writer(refuse: "Callable[[object], Any]") -> "Callable[[Any, int], Any]":
+    """What json.dumps makes anew at every call; without the C accelerator there is only that.
+
+    A value that holds itself is a RecursionError.
+    """
+    if c_make_encoder is None:
+        return lambda value, _: json.dumps(value, default=refuse)
+    writer: Callable[[Any, int], Any] = c_make_encoder(
+        None, refuse, quote, None, ": ", ", ", False, False, True
+    )
+    return writer
+
+
+_written = _writer(_refuse)
+
+
+def _not_json(value: object) -> "Any":
+    raise TypeError(f"Object of type {_name_of(type(value))} is not JSON serializable")
+
+
+_written_as_json = _writer(_not_json)
+
+
+def as_json(value: object) -> str:
+    """A value as json.dumps has it.
+
+    Raises:
+        TypeError, ValueError, RecursionError: it is nothing that JSON has, or nested too deep.
+    """
+    return "".join(_written_as_json(value, 0))
 
 
 def encode(value: "Any") -> str:
