@@ -37,13 +37,14 @@ def run_all(
 ) -> list[Verdict]:
     """Run every program against all of its tests; give the verdicts in the same order.
 
-    limits: what each test may use. workers: how many run at once; default: the CPUs this
-    process may use. profile: which packages a program can import; "stdlib" is Python alone.
+    limits: what each test may use. workers: zygotes that run programs at once, each a few that
+    compute and up to hundreds that sleep; default: the CPUs this process may use. profile: which
+    packages a program can import; "stdlib" is Python alone.
     require: the weakest level accepted. progress: a line on stderr, if that is a terminal.
     Ids may repeat. On Ctrl-C, as on any exception, the running programs are killed first.
 
     Raises:
-        SandboxUnavailable: this machine or this release cannot give the level required.
+        SandboxUnavailable: this machine cannot give the level required; says what would help.
         ValueError: no such profile or level, or workers is under 1.
         TypeError: something in programs is no Program.
 

@@ -33,8 +33,8 @@ class WeakSandboxWarning(UserWarning):
 class Level(StrEnum):
     """How much the sandbox holds back, weakest first; compared by strength, recorded by name.
 
-    "none": nothing. "limits": one subprocess a test with resource limits, but no isolation
-    of files, network or other processes. "strong": sealed, the only level for untrusted code.
+    "none": nothing. "limits": resource limits, and what else of the seal this machine gives.
+    "strong": sealed, the only level for untrusted code.
     """
 
     NONE = "none"
