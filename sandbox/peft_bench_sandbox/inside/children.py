@@ -19,7 +19,7 @@ MOST_CHILDREN = 256
 _SPARE = 64  # memory files kept for the next children
 # Limits that do not hamper the zygote: set once, for it and all its children.
 _INHERITED = (resource.RLIMIT_NPROC, resource.RLIMIT_MEMLOCK, resource.RLIMIT_MSGQUEUE)
-_FAILED_SETUP = 5  # the descriptor a child tells its setup's failure on
+FAILED_SETUP = 5  # the descriptor a child tells its setup's failure on
 
 
 class Child:
@@ -62,7 +62,7 @@ class Children:
         self._file_flags = 0
         self._looks: dict[int, tuple[int, ...]] = {}  # of a memory file when it was new
         self._null = os.open("/dev/null", os.O_RDWR)
-        self.failed, self._failed_in = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        self.failed, self.failed_in = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
 
     def room(self) -> int:
         """How many more may be forked."""
@@ -115,6 +115,7 @@ class Children:
         try:
             try:
                 dup2, files = os.dup2, child.files
+                dup2(self.failed_in, FAILED_SETUP)
                 dup2(files[0], 0)
                 dup2(files[1], 1)
                 dup2(files[2], 2)
@@ -136,24 +137,23 @@ class Children:
 
     def set_up(self, slot: "int | None", rlimits: "list[tuple[int, tuple[int, int]]]") -> None:
         """Seal a child whose first descriptors are its own; close the others."""
-        os.dup2(self._failed_in, _FAILED_SETUP)
         if slot is not None:
             os.chdir(self.seal.slots[slot])
         for what, pair in rlimits:
             resource.setrlimit(what, pair)
         self.seal.seal_child(slot)
         if self._closes:
-            os.closerange(_FAILED_SETUP + 1, 0x7FFFFFFF)
+            os.closerange(FAILED_SETUP + 1, 0x7FFFFFFF)
 
     def is_set_up(self) -> None:
         """The last act before foreign code runs."""
-        os.close(_FAILED_SETUP)
+        os.close(FAILED_SETUP)
         gc.enable()
 
     def tell_failure(self, error: BaseException) -> None:
         """In a child that could not be set up: tell the zygote why."""
         text = f"{os.getpid()} a run could not be sealed: {candidate.describe(error)}"
-        os.write(_FAILED_SETUP, text.replace("\n", " ")[:1000].encode() + b"\n")
+        os.write(FAILED_SETUP, text.replace("\n", " ")[:1000].encode() + b"\n")
 
     def note_failures(self) -> None:
         """Read what children told that could not be set up."""
