@@ -162,7 +162,10 @@ class Engine:
                         self._judges.of_zygote(what, *rest)
                     else:
                         self._of_candidates(owner, what, *rest)
-        self._judges.look(time.monotonic())
+        now = time.monotonic()
+        for candidates in self._candidates:
+            candidates.zygote.check_start(now)
+        self._judges.look(now)
 
     def _of_start(self, zygote: Zygote, what: str, *rest: object) -> None:
         if what == "failed":

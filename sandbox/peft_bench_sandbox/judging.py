@@ -88,6 +88,8 @@ class Judges:
         if now < self._next_look:
             return
         self._next_look = now + _LOOK_S
+        if self._zygote is not None:
+            self._zygote.check_start(now)
         limits = self._setting.limits
         for host in self._hosts.values():
             run = host.run

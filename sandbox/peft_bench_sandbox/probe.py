@@ -26,7 +26,8 @@ class Layer:
 class Probe:
     """The level to be had here, and the layers it rests on or lacks.
 
-    A layer that is not ok lowers the level, unless `needed` says that another stands in for it.
+    A layer that is not ok lowers the level; one whose place another takes is ok, and its detail
+    says that it is not to be had.
     """
 
     level: Level
@@ -49,11 +50,6 @@ _LIMITS = Limits(
 )
 
 # Each defines f(), which gives "open" if the attack went through.
-_SYSCALL = """
-import ctypes
-libc = ctypes.CDLL(None, use_errno=True)
-def call(*args): return libc.syscall(*args)
-"""
 _FILES = """
 def f():
     seen = []

@@ -10,6 +10,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import time
 import warnings
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
@@ -83,8 +84,17 @@ class Zygote:
                 raise SandboxUnavailable(f"the sandbox's process did not start: {error}") from error
         self.link = Link(socket.socket(fileno=ours.detach()))
         self.layers: dict[str, str] | None = None
+        self.since = time.monotonic()
         with contextlib.suppress(Closed):  # told at the first receive
             self.link.send(("plan", _plan(setting)))
+
+    def check_start(self, now: float) -> None:
+        """Raises: SandboxUnavailable: the process has not begun in all this time."""
+        if self.layers is None and now - self.since > START_S:
+            raise SandboxUnavailable(
+                f"a process of the sandbox was not ready within {START_S:g} s; "
+                "see whether this machine is overloaded"
+            )
 
     def last_words(self) -> str:
         """The end of what the process wrote on standard error."""

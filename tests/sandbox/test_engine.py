@@ -397,3 +397,13 @@ def test_a_test_of_lone_surrogates_reaches_its_program(engine: Engine) -> None:
     assert told["source"].startswith("exception UnicodeEncodeError")
     assert told["assert"].startswith("harness_error the test does not compile")
     assert statuses(list(engine.run([FINE]))) == {"fine": "passed"}
+
+
+def test_a_process_that_does_not_begin_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("peft_bench_sandbox.worker.START_S", 0.2)
+    monkeypatch.setattr("peft_bench_sandbox.worker._MAIN", "import time; time.sleep(3)")
+    with (
+        closing(Engine(Setting(Limits()), 1, strong=False)) as engine,
+        pytest.raises(SandboxUnavailable, match="was not ready within"),
+    ):
+        engine.layers()
