@@ -11,7 +11,7 @@ the +1 correction of p: Davison and Hinkley, "Bootstrap Methods and their Applic
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -72,6 +72,48 @@ def bootstrap_stderr(
     if len(sums) == 1:
         return math.nan
     return float(np.std(_resampled_means(sums, counts, iterations, seed), ddof=1))
+
+
+def bootstrap_corpus_stderr(
+    statistics: ArrayLike,
+    combine: Callable[[Floats], Floats],
+    *,
+    groups: Sequence[Hashable] | None = None,
+    iterations: int = 1000,
+    seed: int = 0,
+) -> float:
+    """Standard error of a corpus metric, one that is a function of summed statistics.
+
+    Args:
+        statistics: Shape (n, statistics), finite: what each row adds to the sums.
+        combine: The metric of sums, [..., statistics] -> [...].
+        groups: As in :func:`bootstrap_stderr`.
+        iterations: Resamples, 2 or more.
+        seed: Of the random generator; equal seeds give equal results.
+
+    Returns:
+        The standard deviation of the resampled metric; NaN for a single group.
+
+    Raises:
+        ValueError: for no rows, values that are not finite or not of two dimensions, groups of
+            another length, or too few iterations.
+    """
+    rows = np.asarray(statistics, dtype=np.float64)
+    if rows.ndim != 2 or not len(rows):
+        raise ValueError(f"statistics have the shape {rows.shape}; it must be (n, statistics)")
+    if not np.isfinite(rows).all():
+        raise ValueError("statistics are not all finite")
+    index = _group_index(len(rows), groups)
+    sums = np.zeros((int(index.max()) + 1, rows.shape[1]))
+    np.add.at(sums, index, rows)
+    if len(sums) == 1:
+        return math.nan
+    if iterations < 2:
+        raise ValueError(f"iterations is {iterations}; it must be 2 or more")
+    rng = np.random.default_rng(seed)
+    # How often each group is drawn; the sums of a resample are then one matrix product.
+    times = rng.multinomial(len(sums), np.full(len(sums), 1 / len(sums)), size=iterations)
+    return float(np.std(combine(times @ sums), ddof=1))
 
 
 def paired_bootstrap(
@@ -141,12 +183,19 @@ def _per_group(values: Floats, groups: Sequence[Hashable] | None) -> tuple[Float
     """The sum and the number of the values of each group, both of shape (groups,)."""
     if groups is None:
         return values, np.ones_like(values)
-    if len(groups) != len(values):
-        raise ValueError(f"there are {len(values)} values and {len(groups)} groups")
-    numbers: dict[Hashable, int] = {}
-    index = np.array([numbers.setdefault(group, len(numbers)) for group in groups])
+    index = _group_index(len(values), groups)
     sums = np.bincount(index, weights=values).astype(np.float64)
     return sums, np.bincount(index).astype(np.float64)
+
+
+def _group_index(n: int, groups: Sequence[Hashable] | None) -> NDArray[np.intp]:
+    """The number of each row's group, by first appearance; shape (n,)."""
+    if groups is None:
+        return np.arange(n)
+    if len(groups) != n:
+        raise ValueError(f"there are {n} values and {len(groups)} groups")
+    numbers: dict[Hashable, int] = {}
+    return np.array([numbers.setdefault(group, len(numbers)) for group in groups])
 
 
 def _resampled_means(sums: Floats, counts: Floats, iterations: int, seed: int) -> Floats:
