@@ -119,23 +119,31 @@ def _tasks() -> Iterator[Finding]:
 def _data() -> Iterator[Finding]:
     local = os.environ.get(data.ENVIRONMENT_VARIABLE)
     if local:
-        for task, source in data.SOURCES.items():
-            if not source.packaged:
-                yield _local_rows(task)
+        sources = [one for one in data.SOURCES.values() if not one.packaged]
+        found = [_local_rows(one.task) for one in sources]
+        # A package brings its rows whatever the folder holds.
+        held = zip(sources, found, strict=True)
+        if not any(one.package is None and finding.detail.endswith(_ROWS) for one, finding in held):
+            remedy = f"see docs/data.md, or unset {data.ENVIRONMENT_VARIABLE}"
+            yield Finding("data", False, f"{local} holds no rows of any task", remedy)
+        yield from found
         return
     yield _hub()
+
+
+_ROWS = "test rows"
 
 
 def _local_rows(task: str) -> Finding:
     try:
         split = data.load_split(task, "test")
+    except MissingError as error:
+        # Absent rows are no fault: nobody has to score every task.
+        return Finding(f"data {task}", True, f"none there: {error.place}: {error.problem}")
     except PeftBenchError as error:
-        # Rows that no task here is scored on may be absent, but not faulty.
-        optional = isinstance(error, MissingError) and not (paths.tasks_dir() / task).is_dir()
-        detail = f"{error.place}: {error.problem}"
-        return Finding(f"data {task}", optional, detail, error.remedy)
-    custom = ", custom data" if split.custom else ""
-    return Finding(f"data {task}", True, f"{len(split.rows)} test rows{custom}")
+        return Finding(f"data {task}", False, f"{error.place}: {error.problem}", error.remedy)
+    custom = "custom data, " if split.custom else ""
+    return Finding(f"data {task}", True, f"{custom}{len(split.rows)} {_ROWS}")
 
 
 def _hub() -> Finding:

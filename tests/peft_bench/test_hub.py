@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import io
 import json
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -19,6 +21,8 @@ from urllib.parse import unquote, urlsplit
 
 import pytest
 
+from peft_bench import data
+
 # What this process imports, a process of its own imports too.
 PYTHONPATH = os.pathsep.join(path for path in sys.path if path)
 REPO = "org/rows"
@@ -31,10 +35,12 @@ CLIENT = """
 import json, sys
 from peft_bench import hub
 from peft_bench.errors import PeftBenchError
-repo, revision, *splits = sys.argv[1:]
+repo, revision, config, *splits = sys.argv[1:]
 try:
-    rows, origin = hub.read_rows(repo, splits, revision=revision or None)
-    print(json.dumps({"rows": rows, "origin": origin}))
+    rows, origin = hub.read_rows(
+        repo, splits, config=config or None, revision=revision or None
+    )
+    print(json.dumps({"rows": list(rows), "origin": origin}))
 except PeftBenchError as error:
     print(json.dumps({"error": type(error).__name__, "exit": error.exit_code, "text": str(error)}))
 """
@@ -42,7 +48,8 @@ except PeftBenchError as error:
 LOAD_SPLIT = """
 import json, sys
 from peft_bench import data
-split = data.load_split("conala", sys.argv[1])
+task, name = sys.argv[1:]
+split = data.load_split(task, name)
 print(json.dumps({"nl": [row.nl for row in split.rows], "ids": [row.id for row in split.rows],
                   "custom": split.custom, "origin": split.origin}))
 """
@@ -64,6 +71,8 @@ class Hub:
 
 
 def commit_of(repo: str, branch: str) -> str:
+    if re.fullmatch("[0-9a-f]{40}", branch):
+        return branch  # a commit that is pinned
     return hashlib.sha1(f"{repo}@{branch}".encode()).hexdigest()
 
 
@@ -173,8 +182,10 @@ def run(endpoint: str, home: Path, code: str, *arguments: str, **extra: str) -> 
     return json.loads(done.stdout)
 
 
-def read(hub: Hub, home: Path, *splits: str, revision: str = "", **extra: str) -> Any:
-    return run(hub.endpoint, home, CLIENT, REPO, revision, *splits, **extra)
+def read(
+    hub: Hub, home: Path, *splits: str, revision: str = "", config: str = "", **extra: str
+) -> Any:
+    return run(hub.endpoint, home, CLIENT, REPO, revision, config, *splits, **extra)
 
 
 def jsonl(*rows: Any) -> bytes:
@@ -230,7 +241,7 @@ def test_the_parquet_conversion_where_main_has_only_a_script(hub: Hub, tmp_path:
     assert values(answer) == [row(1), row(2)]
     assert answer["origin"] == f"{REPO}@{commit}"
     # And the same once more with no hub to be had.
-    again = run("http://127.0.0.1:9", tmp_path, CLIENT, REPO, "", "train", HF_HUB_OFFLINE="1")
+    again = run("http://127.0.0.1:9", tmp_path, CLIENT, REPO, "", "", "train", HF_HUB_OFFLINE="1")
     assert again == answer
 
 
@@ -243,6 +254,76 @@ def test_shards_come_in_the_order_of_their_numbers(hub: Hub, tmp_path: Path) -> 
 def test_a_split_goes_by_its_other_names(hub: Hub, tmp_path: Path) -> None:
     hub.add(REPO, {"valid.jsonl": jsonl(row(1)), "invalid.jsonl": jsonl(row(2))})
     assert values(read(hub, tmp_path, "validation", "valid", "dev")) == [row(1)]
+
+
+def test_a_configuration_is_a_folder_and_others_stay_on_the_hub(hub: Hub, tmp_path: Path) -> None:
+    """Laid out as MBPP and as the parquet conversion of APPS."""
+    name = "test-00000-of-00001.parquet"
+    files = {f"{config}/{name}": parquet(row(n)) for n, config in enumerate(("a", "full", "z"))}
+    hub.add(REPO, files)
+    assert values(read(hub, tmp_path, "test", config="full")) == [row(1)]
+    assert values(read(hub, tmp_path, "test", config="z")) == [row(2)]
+    assert not [line for line in hub.asked if f"/a/{name}" in line]
+    converted = {
+        f"{config}/{split}/{n:04}.parquet": parquet(row(n))
+        for config in ("all", "introductory")
+        for split in ("train", "test")
+        for n in range(2)
+    }
+    hub.add(REPO, {"apps.py": b"import datasets\n"})
+    hub.add(REPO, converted, branch=PARQUET)
+    assert values(read(hub, tmp_path, "train", config="all")) == [row(0), row(1)]
+    assert not [line for line in hub.asked if "introductory" in line or "all/test" in line]
+
+
+def test_a_configuration_is_a_part_of_the_name(hub: Hub, tmp_path: Path) -> None:
+    """Laid out as ODEX: a file a language."""
+    hub.add(REPO, {f"{name}_test.jsonl": jsonl(row(n)) for n, name in enumerate(("aen", "en"))})
+    assert values(read(hub, tmp_path, "test", config="en")) == [row(1)]
+    answer = read(hub, tmp_path, "test", config="es")
+    assert answer["error"] == "MissingError"
+    assert "a split named test of configuration es" in answer["text"]
+
+
+def test_files_of_no_configuration_serve_any(hub: Hub, tmp_path: Path) -> None:
+    hub.add(REPO, {"train.jsonl": jsonl(row(1)), "data/test-0-of-1.parquet": parquet(row(2))})
+    assert values(read(hub, tmp_path, "train", config="all")) == [row(1)]
+    assert values(read(hub, tmp_path, "test", config="all")) == [row(2)]
+
+
+def test_older_uploads_end_their_names_in_a_hash(hub: Hub, tmp_path: Path) -> None:
+    """Laid out as CodeAlpacaPy; the hashes' digits order no shards."""
+    hashes = ["9f3a", "0b12", "77c1"]
+    hub.add(
+        REPO,
+        {
+            f"data/valid-0000{n}-of-00003-{name}.parquet": parquet(row(n))
+            for n, name in enumerate(hashes)
+        },
+    )
+    found = values(read(hub, tmp_path, "validation", "valid", "dev"))
+    assert found == [row(n) for n in range(3)]
+
+
+def test_a_revision_asked_for_is_the_only_one_read(hub: Hub, tmp_path: Path) -> None:
+    hub.add(REPO, {"train.jsonl": jsonl(row(1))})
+    hub.add(REPO, {"all/train/0000.parquet": parquet(row(2))}, branch=PARQUET)
+    answer = read(hub, tmp_path, "train", revision="0" * 40)
+    assert (answer["error"], answer["exit"]) == ("MissingError", 3)
+    assert "PEFT_BENCH_DATA" in answer["text"]
+    # Nor is another branch read where this one lacks the split.
+    commit = hub.add(REPO, {"test.jsonl": jsonl(row(3))}, branch="v1")
+    assert read(hub, tmp_path, "train", revision="v1")["error"] == "MissingError"
+    assert read(hub, tmp_path, "test", revision="v1")["origin"] == f"{REPO}@{commit}"
+
+
+def test_packed_lines_and_integers_of_five_thousand_digits(hub: Hub, tmp_path: Path) -> None:
+    digits = b"8" * 5000
+    lines = b"\n" + jsonl(row(1)) + b'\n{"tests": {"inputs": [' + digits + b"]}}\n"
+    hub.add(REPO, {"train.jsonl.gz": gzip.compress(lines)})
+    code = CLIENT.replace("list(rows)", "[row.get('tests') is not None for _, row in rows]")
+    answer = run(hub.endpoint, tmp_path, code, REPO, "", "", "train")
+    assert answer["rows"] == [False, True]
 
 
 def test_no_such_split(hub: Hub, tmp_path: Path) -> None:
@@ -289,7 +370,7 @@ def test_a_hub_that_does_not_answer(tmp_path: Path) -> None:
     with socket.socket() as reserved:  # bound but not listening: connections are refused
         reserved.bind(("127.0.0.1", 0))
         endpoint = f"http://127.0.0.1:{reserved.getsockname()[1]}"
-        answer = run(endpoint, tmp_path, CLIENT, REPO, "", "train")
+        answer = run(endpoint, tmp_path, CLIENT, REPO, "", "", "train")
     assert (answer["error"], answer["exit"]) == ("MissingError", 3)
     assert "refused" in answer["text"]
     assert "HF_ENDPOINT" in answer["text"] and "PEFT_BENCH_DATA" in answer["text"]
@@ -299,7 +380,9 @@ def test_a_proxy_that_does_not_answer(tmp_path: Path) -> None:
     with socket.socket() as reserved:
         reserved.bind(("127.0.0.1", 0))
         proxy = f"http://127.0.0.1:{reserved.getsockname()[1]}"
-        answer = run("https://hub.invalid", tmp_path, CLIENT, REPO, "", "train", HTTPS_PROXY=proxy)
+        answer = run(
+            "https://hub.invalid", tmp_path, CLIENT, REPO, "", "", "train", HTTPS_PROXY=proxy
+        )
     assert (answer["error"], answer["exit"]) == ("MissingError", 3)
     assert "PEFT_BENCH_DATA" in answer["text"]
 
@@ -344,13 +427,60 @@ def test_load_split_end_to_end(hub: Hub, tmp_path: Path) -> None:
             "conala-test.jsonl": jsonl(row(4)),
         },
     )
-    train = run(hub.endpoint, tmp_path, LOAD_SPLIT, "train")
+    train = run(hub.endpoint, tmp_path, LOAD_SPLIT, "conala", "train")
     assert train == {
         "nl": ["intent 1", "intent 2"],
         "ids": ["0", "1"],
         "custom": True,
         "origin": f"{CONALA}@{commit}",
     }
-    validation = run(hub.endpoint, tmp_path, LOAD_SPLIT, "validation")
+    validation = run(hub.endpoint, tmp_path, LOAD_SPLIT, "conala", "validation")
     assert (validation["nl"], validation["ids"]) == (["intent 3"], ["77-1"])
     assert not [line for line in hub.asked if "docs" in line]
+
+
+def test_the_data_sets_with_schemas_of_their_own_end_to_end(hub: Hub, tmp_path: Path) -> None:
+    """Laid out as the real repositories, at the commits that are pinned."""
+    apps = {
+        "id": 5,
+        "question": "Print one.",
+        "solutions": '["print(1)"]',
+        "input_output": '{"inputs": [""], "outputs": ["1"]}',
+        "difficulty": "interview",
+        "starter_code": "",
+    }
+    odex = {
+        "task_id": 9,
+        "prompt": "def f_9():\n\treturn ",
+        "canonical_solution": "1",
+        "test_start": "\ndef check(candidate):",
+        "test": ["\n    assert candidate() == 1"],
+        "entry_point": "f_9",
+        "intent": "one",
+        "library": [],
+    }
+    mbpp = {
+        "task_id": 11,
+        "text": "Give one.",
+        "code": "def one(): return 1",
+        "test_list": ["assert one() == 1"],
+        "test_setup_code": "",
+        "challenge_test_list": [],
+    }
+    files: dict[str, Files] = {
+        "apps": {"apps.py": b"", "test.jsonl": jsonl(apps), "train.jsonl": jsonl(apps)},
+        "odex": {"en_test.jsonl": jsonl(odex), "es_test.jsonl": b"never read"},
+        "mbpp": {
+            "full/test-00000-of-00001.parquet": parquet(mbpp),
+            "sanitized/test-00000-of-00001.parquet": b"never read",
+        },
+    }
+    for task, content in files.items():
+        source = data.SOURCES[task]
+        assert source.hub_id is not None and source.revision is not None
+        commit = hub.add(source.hub_id, content, branch=source.revision)
+        answer = run(hub.endpoint, tmp_path, LOAD_SPLIT, task, "test")
+        assert answer["origin"] == f"{source.hub_id}@{commit}"
+        assert len(answer["nl"]) == 1
+        # Rows that are not MBPP's pinned ones are told; the others come from the data set itself.
+        assert answer["custom"] is (task == "mbpp")
