@@ -69,10 +69,11 @@ class Bounds:
 
 @dataclass(frozen=True, slots=True)
 class Sides:
-    """How sides are run. code_eval: the folder with that metric, if it is there."""
+    """How sides are run. code_eval, apps_metric: the folders of these, if they are there."""
 
     require: str
     code_eval: str | None = None
+    apps_metric: str | None = None
 
     def run(
         self,
@@ -98,6 +99,7 @@ class Sides:
             "cpu_s": bounds.wall_s if bounds else CPU_S,
             "without": list(without),
             "code_eval": self.code_eval,
+            "apps_metric": self.apps_metric,
             "parts": parts,
         }
         answer = json.loads(_spoken(side, json.dumps(job), bounds))

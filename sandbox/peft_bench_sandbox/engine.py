@@ -13,6 +13,7 @@ from collections import deque
 from collections.abc import Generator, Iterable
 from dataclasses import dataclass, field
 
+from .batch import grouped, leaves_nothing, score_batch
 from .judging import Host, Judges
 from .runs import Run, Work, job_file
 from .score import Ended, Result, read_left, score_program, score_test
@@ -103,10 +104,14 @@ class Engine:
     def _begin(self, program: Program) -> Work:
         size = len(program.source) * len(program.tests)
         work = Work(program, [None] * len(program.tests), size)
-        for place in range(len(program.tests)):
-            self._number += 1
-            self._fresh.append(Run(self._number, work, place))
+        work.clean = program.isolate == "program" and leaves_nothing(program.source)
+        for tests in grouped(program):
+            self._queue(work, tests)
         return work
+
+    def _queue(self, work: Work, tests: tuple[int, ...]) -> None:
+        self._number += 1
+        self._fresh.append(Run(self._number, work, tests))
 
     def _has_room(self) -> bool:
         if self._fresh:
@@ -140,7 +145,7 @@ class Engine:
 
     def _send(self, run: Run, candidates: _Candidates) -> None:
         program = run.work.program
-        job = job_file(program.source, program.tests[run.test])
+        job = job_file(program.source, *run.of, clean=run.work.clean)
         candidates.runs[run.number] = run
         self._board.post(candidates.zygote.link, ("run", run.number, run.kind), job)
 
@@ -226,12 +231,18 @@ class Engine:
         """Settle a run's result, once all have spoken who have a say in it."""
         if run.failed or run.ended is None or (run.kind == "serve" and run.judged is None):
             return
-        test = run.work.program.tests[run.test]
-        result = score_test(test, run.ended, run.judged, self._setting.limits)
-        if result.status is Status.HARNESS_ERROR:
-            self.failed(run, result.message)
-        else:
-            run.work.results[run.test] = result
+        if run.ended.failure:
+            self.failed(run, run.ended.failure)
+            return
+        limits, results = self._setting.limits, run.work.results
+        if len(run.tests) == 1:
+            results[run.tests[0]] = score_test(run.of[0], run.ended, run.judged, limits)
+            return
+        settled = score_batch(run.of, run.ended, limits, clean=run.work.clean)
+        for place, result in zip(run.tests, settled, strict=True):
+            results[place] = result
+            if result is None:
+                self._queue(run.work, (place,))
 
     def failed(self, run: Run, message: str) -> None:
         """The sandbox failed on this run: try it once more, alone."""
@@ -240,7 +251,8 @@ class Engine:
         run.failed = True
         self._judges.forget(run)
         if run.attempt >= _ATTEMPTS:
-            run.work.results[run.test] = Result(Status.HARNESS_ERROR, message)
+            for place in run.tests:
+                run.work.results[place] = Result(Status.HARNESS_ERROR, message)
             return
         self._number += 1
-        self._again.append(Run(self._number, run.work, run.test, run.attempt + 1))
+        self._again.append(Run(self._number, run.work, run.tests, run.attempt + 1))

@@ -6,9 +6,10 @@ given comes from the candidate: it is plain text and plain data, bounded before 
 
 from __future__ import annotations
 
-import json
 import math
 import re
+
+from .jsonlike import plain_json, shown
 
 TOLERANCE = 1e-6
 
@@ -60,9 +61,9 @@ def judge_value(expected: object, got: object) -> str | None:
     Python's own equality decides: 1, 1.0 and True are equal, numbers have no tolerance,
     NaN is equal to nothing.
     """
-    if json.loads(json.dumps(expected)) == got:
+    if plain_json(expected) == got:
         return None
-    return f"expected {_short(json.dumps(expected))}, got {_short(json.dumps(got))}"
+    return f"expected {_short(shown(expected))}, got {_short(shown(got))}"
 
 
 def _short(text: str) -> str:

@@ -163,7 +163,7 @@ class Judges:
         """Give runs that wait to judges that wait."""
         while self._waiting and self._idle:
             run, host = self._waiting.popleft(), self._idle.pop()
-            test = run.work.program.tests[run.test]
+            [test] = run.of
             assert isinstance(test, AssertTest)
             host.run, host.since = run, time.monotonic()
             limits = self._setting.limits

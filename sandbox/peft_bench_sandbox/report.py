@@ -6,6 +6,8 @@ import json
 import re
 from dataclasses import dataclass
 
+from .jsonlike import number_of
+
 MAX_DEPTH = 100
 OUTCOMES = {
     "stdin": ("completed", "exited", "memory", "exception"),
@@ -33,7 +35,7 @@ def read_report(data: bytes, kind: str) -> Report | str:
         text = data.decode("ascii")
         if _too_deep(text):
             return Report("wrong", f"returned a value nested over {MAX_DEPTH} deep", None)
-        told = json.loads(text)
+        told = json.loads(text, parse_int=number_of)
     except (ValueError, RecursionError) as error:
         return f"left no report but other data ({error})"
     if not isinstance(told, dict):

@@ -5,30 +5,35 @@ from __future__ import annotations
 import marshal
 import os
 from dataclasses import dataclass
+from typing import Any
 
+from .batch import BATCHES
+from .jsonlike import plain_json
 from .score import Ended, Judged, Result, kind_of
-from .types import AssertTest, CallTest, Program, Test, plain_json
+from .types import AssertTest, CallTest, Program, Test
 
 
 @dataclass(eq=False, slots=True)
 class Work:
-    """A program under way. size: about what it takes to hold it, in bytes."""
+    """A program under way. size: about what it takes to hold it, in bytes. clean: see batch.py."""
 
     program: Program
     results: list[Result | None]
     size: int
+    clean: bool = False
 
 
 @dataclass(eq=False, slots=True)
 class Run:
-    """One test of one program on its way through a zygote and perhaps a judge.
+    """A process of one program on its way through a zygote and perhaps a judge.
 
-    channel: the judge's end of the socket to the candidate, while it lies with the caller.
+    tests: the places of the tests it runs; several only as batch.py groups them. channel: the
+    judge's end of the socket to the candidate, while it lies with the caller.
     """
 
     number: int
     work: Work
-    test: int
+    tests: tuple[int, ...]
     attempt: int = 1
     ended: Ended | None = None
     judged: Judged | None = None
@@ -36,26 +41,39 @@ class Run:
     failed: bool = False
 
     @property
+    def of(self) -> list[Test]:
+        """The tests themselves."""
+        return [self.work.program.tests[place] for place in self.tests]
+
+    @property
     def kind(self) -> str:
-        return kind_of(self.work.program.tests[self.test])
+        kind = kind_of(self.of[0])
+        return kind if len(self.tests) == 1 else BATCHES[kind]
 
 
-def job_file(source: str, test: Test) -> int:
-    """What a candidate's process is told, as a file in memory.
+def job_file(source: str, *tests: Test, clean: bool = False) -> int:
+    """What a candidate's process is told, as a file in memory. clean: see batch.py.
 
     For the eyes of that one process: its zygote passes the file on unread. No reference output of
     a split test is in it.
     """
-    extra: dict[str, object] = {}
-    if isinstance(test, CallTest):
-        extra = {"function": test.function, "args": plain_json(test.args)}
-    elif not isinstance(test, AssertTest):
-        extra = {"stdin": test.stdin.encode("utf-8", "surrogatepass")}
-    elif test.judge == "shared":
-        extra = {"code": test.code, "entry_point": test.entry_point}
-    data = marshal.dumps((kind_of(test), source, extra))
+    kind, extras = kind_of(tests[0]), [_extra(test) for test in tests]
+    told: tuple[Any, ...] = kind, source, extras[0]
+    if len(tests) > 1:
+        told = BATCHES[kind], source, {"clean": clean, "tests": extras}
+    data = marshal.dumps(told)
     fd = os.memfd_create("job")
     view = memoryview(data)
     while view:
         view = view[os.write(fd, view) :]
     return fd
+
+
+def _extra(test: Test) -> dict[str, object]:
+    if isinstance(test, CallTest):
+        return {"function": test.function, "args": plain_json(test.args)}
+    if not isinstance(test, AssertTest):
+        return {"stdin": test.stdin.encode("utf-8", "surrogatepass")}
+    if test.judge == "shared":
+        return {"code": test.code, "entry_point": test.entry_point}
+    return {}

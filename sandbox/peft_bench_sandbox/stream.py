@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
+from .jsonlike import parse_json
 from .pool import Progress, admit, run_ordered
 from .types import Level, Limits, Program, Status, Verdict
 from .wire import program_from_json, verdict_from_json, verdict_to_json
@@ -113,7 +114,7 @@ def _programs(source: BinaryIO, bad: list[BadLine]) -> Iterator[Program]:
         if not line.strip():
             continue
         try:
-            yield program_from_json(json.loads(line))
+            yield program_from_json(parse_json(line))
         except (ValueError, RecursionError) as fault:  # BadProgram, bad JSON, bad UTF-8
             bad.append(BadLine(number, str(fault)[:_SHOWN]))
 

@@ -6,12 +6,13 @@ those of `Verdict` are the sum over a program's tests.
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from enum import StrEnum
-from typing import Any, Literal
+from typing import Literal
+
+from .jsonlike import plain_json, shown
 
 KIB = 1024
 MIB = 1024 * KIB
@@ -75,6 +76,10 @@ class Status(StrEnum):
 
 # Where a test is judged: apart from the candidate's process, or in it.
 Judge = Literal["split", "shared"]
+# By which rules an answer is compared: judge.py's alone, or those of legacy.py besides.
+Comparison = Literal["default", "legacy"]
+# What has a process that nothing else ever had.
+Isolate = Literal["test", "program"]
 
 # Below these an interpreter does not start, or a message says nothing.
 _LEAST: dict[str, float] = {
@@ -162,17 +167,21 @@ class StdinTest:
     """The program runs as a script on `stdin` and must print `stdout` (see judge.py).
 
     Ending by `sys.exit()` or `sys.exit(0)` is a script's ordinary end. Judged by the caller.
+    comparison: "legacy" also accepts what APPS' published scorer accepts (see legacy.py), any
+    exit code of `sys.exit` included; `Verdict.lenient` tells where that made the difference.
 
     Raises:
-        BadProgram: a field has the wrong type.
+        BadProgram: a field has the wrong type, or there is no such comparison.
     """
 
     stdin: str
     stdout: str
+    comparison: Comparison = "default"
 
     def __post_init__(self) -> None:
         _require_text("stdin", self.stdin)
         _require_text("stdout", self.stdout)
+        _require_comparison(self.comparison)
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,14 +190,17 @@ class CallTest:
 
     `function` may be "Class.method": the class is instantiated without arguments. A tuple in
     `args` reaches the program as a list. Judged by the caller: `expected` never enters the child.
+    comparison: "legacy" also accepts the first element of a list in `expected` (see legacy.py).
 
     Raises:
-        BadProgram: a field has the wrong type or cannot be said in JSON.
+        BadProgram: a field has the wrong type or cannot be said in JSON, or there is no such
+            comparison.
     """
 
     function: str
     args: Sequence[object]
     expected: object
+    comparison: Comparison = "default"
 
     def __post_init__(self) -> None:
         _require_text("function", self.function)
@@ -200,6 +212,7 @@ class CallTest:
             raise BadProgram(f"args is {type(self.args).__name__}; give a list")
         _require_plain("args", list(self.args))
         _require_plain("expected", self.expected)
+        _require_comparison(self.comparison)
 
 
 Test = AssertTest | StdinTest | CallTest
@@ -207,7 +220,11 @@ Test = AssertTest | StdinTest | CallTest
 
 @dataclass(frozen=True, slots=True)
 class Program:
-    """A program in source form and the tests it has to pass; each test is a run of its own.
+    """A program in source form and the tests it has to pass.
+
+    isolate: "test", each test has a process of its own. "program", for many short tests: stdin and
+    call tests may pass in a process that they share with others of this program; one that does not
+    pass there is run again in a process of its own, which alone counts (see batch.py).
 
     Raises:
         BadProgram: a field has the wrong type, or there are no tests.
@@ -216,6 +233,7 @@ class Program:
     id: str
     source: str
     tests: tuple[Test, ...]
+    isolate: Isolate = "test"
 
     def __post_init__(self) -> None:
         _require_text("id", self.id)
@@ -229,6 +247,8 @@ class Program:
                     f"tests[{number - 1}] is {type(test).__name__}; "
                     "give an AssertTest, StdinTest or CallTest"
                 )
+        if self.isolate not in ("test", "program"):
+            raise BadProgram(f"isolate is {self.isolate!r:.80}; give 'test' or 'program'")
 
     @property
     def judge(self) -> Judge:
@@ -244,7 +264,9 @@ class Verdict:
     status: PASSED if every test passed, HARNESS_ERROR if any could not be run, otherwise
     that of the first test that failed; `message` is that test's, for people, never parsed.
     cpu_s, wall_s: sums over the tests. peak_bytes: the most resident memory of a test; it may
-    be told too low for a test that had to be killed.
+    be told too low for a test that had to be killed. lenient: the tests, counted from 1, that
+    only passed by a rule of the comparison "legacy", each with the rule's name (see legacy.py);
+    `passed` counts them.
     """
 
     id: str
@@ -256,6 +278,7 @@ class Verdict:
     wall_s: float
     peak_bytes: int
     judge: Judge
+    lenient: tuple[tuple[int, str], ...] = ()
 
 
 def _require_text(name: str, value: object) -> None:
@@ -263,15 +286,15 @@ def _require_text(name: str, value: object) -> None:
         raise BadProgram(f"{name} is {value!r:.80}; give a string")
 
 
-def plain_json(value: object) -> Any:
-    """A value as JSON has it: tuples are lists, keys are strings."""
-    return json.loads(json.dumps(value))
+def _require_comparison(value: object) -> None:
+    if value not in ("default", "legacy"):
+        raise BadProgram(f"comparison is {value!r:.80}; give 'default' or 'legacy'")
 
 
 def _require_plain(name: str, value: object) -> None:
     try:
-        json.dumps(value)
+        plain_json(value)
     except (TypeError, ValueError, RecursionError) as error:
         raise BadProgram(
-            f"{name} is {value!r:.80}; give data that JSON can say ({error})"
+            f"{name} is {shown(value):.80}; give data that JSON can say ({error})"
         ) from error

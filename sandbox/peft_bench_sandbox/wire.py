@@ -10,6 +10,7 @@ from .types import (
     AssertTest,
     BadProgram,
     CallTest,
+    Isolate,
     Program,
     Status,
     StdinTest,
@@ -22,40 +23,51 @@ _Build = Callable[..., Test]
 # kind -> (class, fields that must be there, fields that may be)
 _KINDS: dict[str, tuple[_Build, tuple[str, ...], tuple[str, ...]]] = {
     "asserts": (AssertTest, ("code",), ("entry_point", "judge")),
-    "stdin": (StdinTest, ("stdin", "stdout"), ()),
-    "call": (CallTest, ("function", "args", "expected"), ()),
+    "stdin": (StdinTest, ("stdin", "stdout"), ("comparison",)),
+    "call": (CallTest, ("function", "args", "expected"), ("comparison",)),
 }
+# What goes without saying.
+_UNSAID = {"judge": "split", "comparison": "default"}
 _KIND_OF = {AssertTest: "asserts", StdinTest: "stdin", CallTest: "call"}
 
 
 def program_from_json(line: Mapping[str, object]) -> Program:
-    """Make a Program of one parsed line, `{"id", "source", "tests": [{"kind", ...}]}`.
+    """Make a Program of one parsed line, `{"id", "source", "tests": [{"kind", ...}], "isolate"}`.
 
     Raises:
         BadProgram: a key is missing or unknown, or a value is of the wrong kind; the text
             names the field, the value and the remedy.
     """
-    _check_keys("the line", line, ("id", "source", "tests"), ())
+    _check_keys("the line", line, ("id", "source", "tests"), ("isolate",))
     tests = line["tests"]
     if not isinstance(tests, list):
         raise BadProgram(f"tests is {tests!r:.80}; give a list of tests")
     made = tuple(_test_from_json(f"tests[{place}]", test) for place, test in enumerate(tests))
-    return Program(id=cast(str, line["id"]), source=cast(str, line["source"]), tests=made)
+    isolate = cast(Isolate, line.get("isolate", "test"))
+    return Program(cast(str, line["id"]), cast(str, line["source"]), made, isolate)
 
 
 def program_to_json(program: Program) -> dict[str, object]:
     """Give the line that `program_from_json` reads back."""
     tests = [{"kind": _KIND_OF[type(test)], **asdict(test)} for test in program.tests]
     for test in tests:
-        if test.get("judge") == "split":  # what goes without saying
-            del test["judge"]
-    return {"id": program.id, "source": program.source, "tests": tests}
+        for name, value in _UNSAID.items():
+            if test.get(name) == value:
+                del test[name]
+    line: dict[str, object] = {"id": program.id, "source": program.source, "tests": tests}
+    return line if program.isolate == "test" else {**line, "isolate": program.isolate}
 
 
 def verdict_to_json(verdict: Verdict) -> dict[str, object]:
-    """Give a verdict's line: its fields by their names, times to the microsecond."""
+    """Give a verdict's line: its fields by their names, times to the microsecond.
+
+    "lenient" is left out where it is empty.
+    """
+    line = asdict(verdict)
+    if not line["lenient"]:
+        del line["lenient"]
     return {
-        **asdict(verdict),
+        **line,
         "status": verdict.status.value,
         "cpu_s": round(verdict.cpu_s, 6),
         "wall_s": round(verdict.wall_s, 6),
@@ -81,7 +93,7 @@ def verdict_from_json(line: Mapping[str, object]) -> Verdict:
     Raises:
         ValueError: a key is missing or unknown, or a value is of the wrong kind.
     """
-    _check_keys("the verdict", line, tuple(_VERDICT_TYPES), ())
+    _check_keys("the verdict", line, tuple(_VERDICT_TYPES), ("lenient",))
     for name, kinds in _VERDICT_TYPES.items():
         if not isinstance(line[name], kinds):
             raise ValueError(f"{name} is {line[name]!r:.80}; give {kinds[0].__name__}")
@@ -98,7 +110,22 @@ def verdict_from_json(line: Mapping[str, object]) -> Verdict:
         wall_s=float(cast(float, line["wall_s"])),
         peak_bytes=cast(int, line["peak_bytes"]),
         judge=judge,
+        lenient=_lenient(line.get("lenient", [])),
     )
+
+
+def _lenient(told: object) -> tuple[tuple[int, str], ...]:
+    pairs = list(told) if isinstance(told, list | tuple) else [None]
+    made = []
+    for pair in pairs:
+        match pair:
+            case [int(place), str(rule)]:
+                made.append((place, rule))
+            case _:
+                raise ValueError(
+                    f"lenient is {told!r:.80}; give pairs of a test's number and a rule"
+                )
+    return tuple(made)
 
 
 def _test_from_json(place: str, test: object) -> Test:

@@ -20,7 +20,7 @@ from typing import IO, Any
 from .inside.link import Closed, Link
 from .profiles import PROFILES, paths_of
 from .types import MIB, Limits, SandboxUnavailable
-from .workdir import PREFIX, remove
+from .workdir import make, remove
 
 SHELL = "/bin/sh"
 START_S = 60.0  # an interpreter that has not begun by then is the machine's fault
@@ -64,7 +64,7 @@ class Zygote:
         self._words: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - see close()
         # Where programs run if there is neither a root of their own nor anything that forbids
         # them to write: not in the caller's folder, and not in "/".
-        self._folder = Path(tempfile.mkdtemp(prefix=PREFIX))
+        self._folder, self._lock = make()
         with theirs:
             try:
                 self.process = subprocess.Popen(
@@ -81,6 +81,7 @@ class Zygote:
                 ours.close()
                 self._words.close()
                 remove(self._folder)
+                os.close(self._lock)
                 raise SandboxUnavailable(f"the sandbox's process did not start: {error}") from error
         self.link = Link(socket.socket(fileno=ours.detach()))
         self.layers: dict[str, str] | None = None
@@ -113,6 +114,7 @@ class Zygote:
                 os.killpg(self.process.pid, signal.SIGKILL)
             self.process.wait()
         self._words.close()
+        os.close(self._lock)
         try:
             remove(self._folder)
         except OSError as error:

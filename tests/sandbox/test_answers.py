@@ -138,7 +138,6 @@ def test_megabytes_go_there_and_back(run: Run) -> None:
         "lambda: 0",
         "{(1, 2): 3}",
         "[object()]",
-        "10 ** 5000",  # more digits than Python reads back
         "loop",
     ],
 )

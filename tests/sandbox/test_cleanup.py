@@ -15,6 +15,7 @@ import peft_bench_sandbox
 import pytest
 from peft_bench_sandbox import AssertTest, Limits, Program, StdinTest, Verdict, run_all
 from peft_bench_sandbox.pool import run_ordered
+from peft_bench_sandbox.workdir import PREFIX, make, sweep
 from peft_bench_sandbox.worker import Setting
 
 Run = Callable[..., Verdict]
@@ -190,10 +191,36 @@ def test_ctrl_c_ends_every_process_and_is_raised_again(
 
 
 def test_all_processes_of_a_killed_caller_end_by_themselves(
-    caller: subprocess.Popen[str], is_gone: IsGone
+    caller: subprocess.Popen[str], temporary: Path, is_gone: IsGone
 ) -> None:
     pids = descendants(caller.pid)
     assert len(pids) >= 24
     caller.kill()
     caller.communicate(timeout=60)
     assert all(is_gone(pid) for pid in pids)
+    left = list(temporary.iterdir())
+    assert left  # one for each zygote, which the next start sees to
+    for folder in left:
+        os.utime(folder, (0, 0))
+    assert run_all([FINE], require="limits")[0].status == "passed"
+    assert list(temporary.iterdir()) == []
+
+
+def test_only_what_is_abandoned_is_swept(temporary: Path, open_files: Callable[[], int]) -> None:
+    files = open_files()
+    (used, lock), (young, other) = make(), make()
+    os.close(other)
+    stranger, link = temporary / "other", temporary / f"{PREFIX}link"
+    stranger.mkdir()
+    link.symlink_to(stranger)
+    old = temporary / f"{PREFIX}old"
+    (old / "inner").mkdir(parents=True)
+    for folder in (used, old, stranger):
+        os.utime(folder, (0, 0))
+    sweep()
+    assert not old.exists()
+    assert {used, young, stranger, link} == set(temporary.iterdir())
+    os.close(lock)
+    sweep()
+    assert not used.exists()
+    assert open_files() == files

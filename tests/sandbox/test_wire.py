@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from typing import Any
 
@@ -28,6 +29,7 @@ LINE: dict[str, Any] = {
         {"kind": "asserts", "code": "pass", "entry_point": None, "judge": "shared"},
         {"kind": "stdin", "stdin": "1\n", "stdout": "é\n"},
         {"kind": "call", "function": "Solution.f", "args": [[1, None]], "expected": {"a": 0.5}},
+        {"kind": "stdin", "stdin": "", "stdout": "", "comparison": "legacy"},
     ],
 }
 PROGRAM = Program(
@@ -38,6 +40,7 @@ PROGRAM = Program(
         AssertTest("pass", judge="shared"),
         StdinTest("1\n", "é\n"),
         CallTest("Solution.f", [[1, None]], {"a": 0.5}),
+        StdinTest("", "", "legacy"),
     ),
 )
 VERDICT = Verdict("p/1", Status.WRONG, 1, 3, "no", 0.25, 0.5, 1024, "shared")
@@ -49,6 +52,14 @@ def test_a_line_is_read_as_agreed() -> None:
 
 def test_a_program_goes_there_and_back() -> None:
     assert json.loads(json.dumps(program_to_json(PROGRAM))) == LINE
+
+
+def test_the_isolation_goes_there_and_back() -> None:
+    program = dataclasses.replace(PROGRAM, isolate="program")
+    line = {**LINE, "isolate": "program"}
+    assert program_to_json(program) == line and program_from_json(line) == program
+    with pytest.raises(BadProgram, match="isolate is 3; give 'test' or 'program'"):
+        program_from_json({**LINE, "isolate": 3})
 
 
 def test_the_entry_point_and_the_judge_may_be_left_out() -> None:
@@ -70,6 +81,13 @@ def test_a_verdict_is_written_as_agreed_and_read_back() -> None:
         "judge": "shared",
     }
     assert verdict_from_json(json.loads(json.dumps(line))) == VERDICT
+
+
+def test_the_tests_that_only_legacy_passed_go_there_and_back() -> None:
+    verdict = dataclasses.replace(VERDICT, lenient=((2, "some rule"), (3, "another")))
+    line = json.loads(json.dumps(verdict_to_json(verdict)))
+    assert line["lenient"] == [[2, "some rule"], [3, "another"]]
+    assert verdict_from_json(line) == verdict
 
 
 @pytest.mark.parametrize(
@@ -100,6 +118,14 @@ def test_a_verdict_is_written_as_agreed_and_read_back() -> None:
             {**LINE, "tests": [{"kind": "stdin", "stdin": "", "stdout": "", "judge": "split"}]},
             r"tests\[0\] has unknown judge",
         ),
+        (
+            {**LINE, "tests": [{"kind": "asserts", "code": "", "comparison": "legacy"}]},
+            r"tests\[0\] has unknown comparison",
+        ),
+        (
+            {**LINE, "tests": [{"kind": "stdin", "stdin": "", "stdout": "", "comparison": "x"}]},
+            r"tests\[0\].comparison is 'x'; give 'default' or 'legacy'",
+        ),
         ({**LINE, "id": 7}, "id is 7; give a string"),
     ],
 )
@@ -109,7 +135,15 @@ def test_a_bad_line_is_refused_by_place_value_and_remedy(line: Any, said: str) -
 
 
 @pytest.mark.parametrize(
-    "change", [{"status": "fine"}, {"passed": "1"}, {"judge": "me"}, {"extra": 1}]
+    "change",
+    [
+        {"status": "fine"},
+        {"passed": "1"},
+        {"judge": "me"},
+        {"extra": 1},
+        {"lenient": 1},
+        {"lenient": [[1]]},
+    ],
 )
 def test_a_bad_verdict_line_is_refused(change: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=next(iter(change)) if "status" not in change else "fine"):

@@ -6,7 +6,7 @@ sends is read as the hostile text it may be.
 
 Kinds of run: "serve" answers a judge's calls over a socket; "stdin" runs a script; "call" calls
 one function; "shared" runs an assert test in the program's own namespace. All but the first leave
-a report, one JSON object.
+a report, one JSON object. Two more kinds, for several tests at once, are in batch.py.
 """
 
 import atexit
@@ -16,7 +16,7 @@ import os
 import sys
 from _json import encode_basestring_ascii as quote
 from mmap import mmap
-from types import ModuleType
+from types import CodeType, ModuleType
 
 from .frames import read_frame, write_frame
 from .plain import NotPlain, as_json, decode, encode
@@ -158,7 +158,7 @@ def run_shared(source: str, extra: "dict[str, Any]") -> Report:
     return "completed", "", "null"
 
 
-def run_stdin(source: str, extra: "dict[str, Any]") -> Report:
+def run_stdin(source: "str | CodeType", extra: "dict[str, Any]") -> Report:
     """Run the program as a script to its very end; its output is judged elsewhere."""
     data = memoryview(extra["stdin"])
     offset = 0
@@ -168,23 +168,28 @@ def run_stdin(source: str, extra: "dict[str, Any]") -> Report:
         run_program(source, "__main__")
     except SystemExit as error:
         if error.code not in (None, 0):
+            finish_script()  # what it has printed may still count
             raise
     finish_script()
     return "completed", "", "null"
 
 
-def run_call(source: str, extra: "dict[str, Any]") -> Report:
+def run_call(source: "str | CodeType", extra: "dict[str, Any]") -> Report:
     """Run the program, call its function, give back what it returned as JSON."""
     namespace = run_program(source, "candidate")
     owner, _, name = extra["function"].rpartition(".")
     require_name(namespace, owner or name)
     function = getattr(namespace[owner](), name) if owner else namespace[name]
     value = function(*extra["args"])
+    digits = sys.get_int_max_str_digits()
     try:
+        sys.set_int_max_str_digits(0)  # what has been returned may be long
         text = as_json(value)
     except (TypeError, ValueError, RecursionError) as error:
         message = f"returned {_name_of(type(value))}, not plain data: {describe(error)}"
         return "wrong", cut(message), "null"
+    finally:
+        sys.set_int_max_str_digits(digits)
     if len(text) > Bounds.output_bytes:
         return "output", f"returned a value of {len(text)} bytes", "null"
     return "returned", "", text
@@ -203,13 +208,19 @@ def require_name(namespace: "dict[str, Any]", name: str) -> None:
         raise NameError(f"the program defines no {name!r}")
 
 
-def run_program(source: str, name: str) -> "dict[str, Any]":
+def compiled(source: "str | CodeType") -> "CodeType":
+    """The program's code, whatever form it comes in."""
+    if type(source) is CodeType:
+        return source
+    return compile(source, "<program>", "exec", dont_inherit=True)
+
+
+def run_program(source: "str | CodeType", name: str) -> "dict[str, Any]":
     """Execute the program as a module of this name; return its namespace."""
     module = ModuleType(name)
     sys.modules[name] = module  # dataclasses, pickle and the like look it up
     module.__dict__["__builtins__"] = sys.modules["builtins"]
-    code = compile(source, "<program>", "exec", dont_inherit=True)
-    exec(code, module.__dict__)
+    exec(compiled(source), module.__dict__)
     return module.__dict__
 
 

@@ -7,7 +7,7 @@ import os
 import resource
 from _socket import socketpair
 
-from . import candidate
+from . import batch, candidate
 from .frames import read_whole
 from .seal import Seal
 
@@ -19,6 +19,7 @@ MOST_CHILDREN = 256
 _SPARE = 64  # memory files kept for the next children
 # Limits that do not hamper the zygote: set once, for it and all its children.
 _INHERITED = (resource.RLIMIT_NPROC, resource.RLIMIT_MEMLOCK, resource.RLIMIT_MSGQUEUE)
+SCRIPTS = ("stdin", "scripts")  # kinds of run that read standard input and are judged by output
 FAILED_SETUP = 5  # the descriptor a child tells its setup's failure on
 
 
@@ -79,7 +80,7 @@ class Children:
             child.judge, child.channel = ours.detach(), theirs.detach()
             child.files = self._null, file(), file()
         else:
-            child.files = file() if kind == "stdin" else self._null, file(), file(), file()
+            child.files = file() if kind in SCRIPTS else self._null, file(), file(), file()
         return child
 
     def fork(self, child: Child) -> int:
@@ -130,7 +131,7 @@ class Children:
                 self.tell_failure(error)
                 raise
             self.is_set_up()
-            candidate.run(kind, source, extra)
+            (batch if kind in batch.KINDS else candidate).run(kind, source, extra)
             code = 0
         finally:
             os._exit(code)

@@ -19,7 +19,7 @@ import time
 from _socket import socket
 
 from . import candidate, warm
-from .children import Child, Children
+from .children import SCRIPTS, Child, Children
 from .hosts import Hosts
 from .link import Closed, Link
 from .seal import enter
@@ -173,7 +173,7 @@ class Zygote:
         _, out, err, *answers = child.files
         out_size, err_size = os.lseek(out, 0, os.SEEK_CUR), os.lseek(err, 0, os.SEEK_CUR)
         # Files go to the caller unread: later children inherit what is read here.
-        left = {"out": out_size if child.kind == "stdin" else 0, "err": err_size, "report": 0}
+        left = {"out": out_size if child.kind in SCRIPTS else 0, "err": err_size, "report": 0}
         if answers:
             left["report"] = os.lseek(answers[0], 0, os.SEEK_CUR)
         files = [fd for fd, size in zip(child.files[1:], left.values(), strict=False) if size]
