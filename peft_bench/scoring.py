@@ -17,9 +17,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from peft_bench.answers import Answer
 from peft_bench.metrics.bootstrap import bootstrap_corpus_stderr, bootstrap_stderr
 
 Floats = NDArray[np.float64]
+
+#: Lists in the samples log; their aggregate is a number of entries and no score.
+LOGGED = frozenset({"answers", "beams", "shots", "verdicts"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +67,32 @@ def row_scores(question: str, values: Mapping[str, float | Sequence[float]]) -> 
 def count(lists: Sequence[Sequence[Any]]) -> int:
     """How many entries there are over all rows."""
     return sum(map(len, lists))
+
+
+class LoggedAnswers:
+    """Under ``--predict_only``, keeps in the samples log what is known of each answer.
+
+    A mixin before ``ConfigurableTask``: the harness then takes all of a task's metrics away, and
+    a later ``peft-bench rescore`` would not know which answers were cut.
+    """
+
+    def override_metric(self, metric_name: str) -> None:
+        """As the harness', besides the aggregation of the logged list."""
+        super().override_metric(metric_name)  # type: ignore[misc]
+        if metric_name == "bypass":
+            self._aggregation_list["answers"] = count
+            self._higher_is_better["answers"] = True
+
+    def process_results(self, doc: dict[str, Any], results: Any) -> dict[str, Any]:
+        """The task's own scores; with no metric but ``bypass``, the answers' facts."""
+        if "bypass" not in self._metric_fn_list:
+            scores: dict[str, Any] = super().process_results(doc, results)  # type: ignore[misc]
+            return scores
+        return {"bypass": None, "answers": [Answer.of(answer).facts() for answer in results]}
+
+    _metric_fn_list: dict[str, Any]
+    _aggregation_list: dict[str, Any]
+    _higher_is_better: dict[str, Any]
 
 
 def _value(metric: Metric) -> Callable[[Sequence[Any]], float]:
