@@ -6,44 +6,78 @@ typed, so that the prompt of the model's family can be chosen and an adapter's c
 
 from __future__ import annotations
 
+import json
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from peft_bench import cards, data, prompts
 from peft_bench.errors import MissingError, PeftBenchError, UsageError
 from peft_bench.families import prompt_name
-from peft_bench.paths import tasks_dir
+from peft_bench.raw_codegen2 import refuse_raw_codegen2
 
 
-def dataset(task: str, **metadata: Any) -> dict[str, Any]:
-    """Splits ``train`` and ``test`` of a task as ``datasets.Dataset``.
+def dataset(
+    task: str,
+    /,
+    *,
+    select: Callable[[tuple[data.Row, ...]], tuple[data.Row, ...]] | None = None,
+    **metadata: Any,
+) -> dict[str, Any]:
+    """The splits of a task as ``datasets.Dataset``: ``test``, and ``train`` where there is one.
 
-    Columns: ``id``, ``nl``, ``cmd``, ``question_id``, ``prompt``, and ``test`` where there are any.
+    Columns: ``id``, ``nl``, ``cmd``, ``question_id``, ``prompt`` (rendered), ``test`` where there
+    are any, and the rows' extras. A row's own field that has the name of one of these columns
+    (HumanEval's and ODEX's ``prompt``) becomes ``source_<name>``. MBPP has a split ``prompt`` too.
 
     Args:
         task: a name of :data:`peft_bench.data.SOURCES`.
+        select: which of the test split's rows are asked, as a function of them all.
         metadata: the harness' (``pretrained``, ``peft``, ``revision``, ...), and from
-            ``--metadata``: ``data_dir`` (a folder of rows) and ``prompt`` (a template's name).
+            ``--metadata``: ``data_dir`` (a folder of rows) and ``prompt`` (a template's name);
+            ``docs``, a file of documents to score once more, stands for all of it.
 
     Raises:
         PeftBenchError: the adapter named by ``peft`` was trained with another prompt.
     """
     from datasets import Dataset
 
+    if "docs" in metadata:
+        return _saved(Path(metadata["docs"]), data.SOURCES[task].splits)
     template = choose_prompt(**metadata)
     check_prompt(template, metadata.get("peft"))
     splits: dict[str, Any] = {}
-    for name in ("train", "test"):
-        split = data.load_split(task, name, data_dir=metadata.get("data_dir"))
-        columns = ["id", "nl", "cmd", "question_id"]
-        rows: dict[str, list[Any]] = {
-            key: [getattr(row, key) for row in split.rows] for key in columns
-        }
-        rows["prompt"] = [template.render(row.nl) for row in split.rows]
-        if any(row.test for row in split.rows):
-            rows["test"] = [row.test for row in split.rows]
-        splits[name] = Dataset.from_dict(rows)
+    for name in data.SOURCES[task].splits:
+        if name == "validation":
+            continue  # adapters are chosen by it, and no task asks it
+        rows = data.load_split(task, name, data_dir=metadata.get("data_dir")).rows
+        if select is not None and name == "test":
+            rows = select(rows)
+        splits[name] = Dataset.from_dict(_columns(rows, template))
     return splits
+
+
+def _saved(file: Path, splits: Sequence[str]) -> dict[str, Any]:
+    """Documents of a run, as it asked them; the other splits are not needed, but must be there."""
+    from datasets import Dataset
+
+    with file.open(encoding="utf-8", newline="\n") as lines:
+        documents = [json.loads(line) for line in lines]
+    return {name: Dataset.from_list(documents) for name in splits}
+
+
+def _columns(rows: Sequence[data.Row], template: prompts.PromptTemplate) -> dict[str, list[Any]]:
+    columns: dict[str, list[Any]] = {
+        key: [getattr(row, key) for row in rows] for key in ("id", "nl", "cmd", "question_id")
+    }
+    columns["prompt"] = [template.render(row.nl) for row in rows]
+    if any(row.test for row in rows):
+        columns["test"] = [row.test for row in rows]
+    taken = set(columns)
+    for key in dict.fromkeys(key for row in rows for key in row.extra):
+        name = f"source_{key}" if key in taken else key
+        columns[name] = [row.extra.get(key) for row in rows]
+    return columns
 
 
 def choose_prompt(
@@ -67,6 +101,7 @@ def choose_prompt(
     from transformers import AutoConfig
 
     config = AutoConfig.from_pretrained(pretrained, revision=revision)
+    refuse_raw_codegen2(config, pretrained)
     name = prompt_name(config.model_type, is_encoder_decoder=config.is_encoder_decoder)
     return prompts.PROMPTS[name]
 
@@ -89,17 +124,6 @@ def check_prompt(template: prompts.PromptTemplate, peft: Any) -> None:
         f"{template.text!r} (sha256 {template.sha256[:16]})",
         remedy=f'ask with --metadata \'{{"prompt": "{card.prompt.name}"}}\', or train it anew',
     )
-
-
-def task_config(task: str) -> dict[str, Any] | None:
-    """The YAML of one of our tasks, functions left as names; None for the harness' own tasks."""
-    from lm_eval.tasks._yaml_loader import load_yaml
-
-    file = tasks_dir() / task / f"{task}.yaml"
-    if not file.is_file():
-        return None
-    config: dict[str, Any] = load_yaml(file, resolve_func=False)
-    return config
 
 
 def sandbox_level(**metadata: Any) -> str | None:

@@ -11,6 +11,9 @@ from dataclasses import dataclass
 
 _SLOT = "{intent}"
 
+CHAT = "chat"
+"""The prompt for which a model's chat template is applied; its text is the user's turn."""
+
 
 @dataclass(frozen=True, slots=True)
 class PromptTemplate:
@@ -18,10 +21,11 @@ class PromptTemplate:
 
     name: str
     text: str
+    verbatim: bool = False
 
     def render(self, intent: str) -> str:
-        """The prompt for one intent; blank space around the intent is dropped."""
-        return self.text.replace(_SLOT, intent.strip())
+        """The prompt for one intent; blank space around it is dropped, unless ``verbatim``."""
+        return self.text.replace(_SLOT, intent if self.verbatim else intent.strip())
 
     @property
     def sha256(self) -> str:
@@ -36,6 +40,14 @@ PROMPTS: dict[str, PromptTemplate] = {
         PromptTemplate(
             "instruction-seq2seq",
             "Generate Python code: ### Instruction:\n{intent}\n### Response:\n",
+        ),
+        # For code to be gone on with, as HumanEval asks: blanks are part of it.
+        PromptTemplate("completion", "{intent}", verbatim=True),
+        # The user's turn alone: the model's own chat template goes around it.
+        PromptTemplate(
+            CHAT,
+            "Generate Python code given a natural language instruction. "
+            "Answer with the code alone.\n\n{intent}",
         ),
     )
 }

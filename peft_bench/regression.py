@@ -18,36 +18,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lm_eval.api.instance import Instance
-from lm_eval.api.model import LM
-
-from peft_bench import harness, paths
+from peft_bench import catalog, data, harness, paths
 from peft_bench.errors import PeftBenchError, UsageError
+from peft_bench.replay import Replay
 
 Scores = dict[str, dict[str, float]]
-
-
-class Replay(LM):  # type: ignore[misc]
-    """A harness model that answers from a table: item id -> answers, the best first."""
-
-    def __init__(self, answers: dict[str, list[str]]) -> None:
-        super().__init__()
-        self._answers = answers
-
-    def generate_until(self, requests: list[Instance]) -> list[str]:
-        """The committed answer of each request's item, by rank where the task asks for beams."""
-        return [
-            self._answers[request.doc["id"]][request.args[1].get("beam_index", 0)]
-            for request in requests
-        ]
-
-    def loglikelihood(self, requests: list[Instance]) -> list[tuple[float, bool]]:
-        """Not answered: our tasks generate."""
-        raise UsageError(place="regression", problem="only generated answers are kept")
-
-    def loglikelihood_rolling(self, requests: list[Instance]) -> list[float]:
-        """Not answered: our tasks generate."""
-        raise UsageError(place="regression", problem="only generated answers are kept")
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,22 +47,24 @@ def suites() -> list[Path]:
 
 
 def rescore(folder: Path) -> tuple[str, Scores]:
-    """The task's version and the scores of its committed answers, item -> metric -> value."""
+    """The task's version and the scores of its committed answers, item -> metric -> value.
+
+    A folder named like a group is rescored as a whole: every task of the group.
+    """
     from lm_eval import simple_evaluate
     from lm_eval.tasks import TaskManager
 
     task = folder.name
     rows = [json.loads(line) for line in _lines(folder / "regression" / "answers.jsonl")]
-    answers = {row["id"]: row["answers"] for row in rows}
     with tempfile.TemporaryDirectory() as data_dir:
-        _write_rows(Path(data_dir) / task, rows)
+        _write_rows(Path(data_dir), _source(task), rows)
         manager = TaskManager(
             include_path=str(folder.parent),
             include_defaults=False,  # reading the harness' own thousands takes seconds
             metadata={"data_dir": data_dir},
         )
         results = simple_evaluate(
-            model=Replay(answers),
+            model=Replay({row["id"]: row["answers"] for row in rows}),
             tasks=[task],
             task_manager=manager,
             torch_random_seed=None,
@@ -95,22 +72,47 @@ def rescore(folder: Path) -> tuple[str, Scores]:
             confirm_run_unsafe_code=True,
         )
     assert results is not None
-    scores: Scores = {}
-    for sample in results["samples"][task]:
-        scores[sample["doc"]["id"]] = {name: float(sample[name]) for name in sample["metrics"]}
-    return str(results["versions"][task]), scores
+    scores = {
+        sample["doc"]["id"]: _numbers(sample)
+        for samples in results["samples"].values()
+        for sample in samples
+    }
+    versions = sorted({str(results["versions"][name]) for name in results["samples"]})
+    return "+".join(versions), scores
 
 
-def _write_rows(folder: Path, rows: Sequence[dict[str, Any]]) -> None:
-    """Rows that come with the answers (a packaged task reads its own)."""
+def _source(task: str) -> str:
+    """The data set that a task, or the tasks of a group, are asked from."""
+    [leaf, *_] = catalog.leaf_tasks([task])
+    config = catalog.task_config(leaf) or {}
+    return str((config.get("metadata") or {}).get("data", leaf))
+
+
+def _numbers(sample: dict[str, Any]) -> dict[str, float]:
+    """A sample's metrics that are numbers; lists are logged, and errors of no one item."""
+    return {
+        name: float(sample[name])
+        for name in sample["metrics"]
+        if isinstance(sample[name], int | float)
+    }
+
+
+def _write_rows(data_dir: Path, source: str, rows: Sequence[dict[str, Any]]) -> None:
+    """Rows that come with the answers, in the data set's schema (a packaged task reads its own).
+
+    They are under ``row``, or ``nl`` and ``cmd`` stand beside the answers.
+    """
+    folder = data_dir / source
     folder.mkdir()
     kept = [
-        {"id": row["id"], "question_id": row["id"], "nl": row["nl"], "cmd": row["cmd"]}
+        row["row"]
+        if "row" in row
+        else {"id": row["id"], "question_id": row["id"], "nl": row["nl"], "cmd": row["cmd"]}
         for row in rows
-        if "nl" in row
+        if "row" in row or "nl" in row
     ]
-    for split in ("train", "validation", "test"):
-        text = "".join(json.dumps(row) + "\n" for row in kept)
+    text = "".join(json.dumps(row) + "\n" for row in kept)
+    for split in data.SOURCES[source].splits:
         (folder / f"{split}.jsonl").write_text(text, encoding="utf-8")
 
 

@@ -8,7 +8,6 @@ statement (an expression, or an assignment to one name).
 from __future__ import annotations
 
 import ast
-import re
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
@@ -17,9 +16,8 @@ from lm_eval.api.filter import Filter
 from peft_bench_sandbox import AssertTest, Program, Verdict, WeakSandboxWarning, run_all
 
 from peft_bench import harness
+from peft_bench.executed.extraction import extract
 from peft_bench.metrics.exact_match import exact_match
-
-_FENCE = re.compile(r"```(?:[Pp]ython|py)?[ \t]*\n(.*?)(?:```|\Z)", re.DOTALL)
 
 # The level that answers run at; set by dataset(), which is given the harness' metadata.
 _level: str | None = None
@@ -34,8 +32,7 @@ def dataset(**metadata: Any) -> dict[str, Any]:
 
 def extract_code(answer: str) -> str:
     """The first fenced block of an answer, or all of it: chat models like to fence their code."""
-    fenced = _FENCE.search(answer)
-    return (fenced[1] if fenced else answer).strip()
+    return extract(answer).text.strip()
 
 
 def build_source(answer: str) -> str:

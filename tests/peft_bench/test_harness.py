@@ -122,14 +122,6 @@ def test_adapter_of_another_prompt_is_stopped(
     assert len(splits["test"]) == 8
 
 
-def test_task_configurations() -> None:
-    conala = harness.task_config("conala")
-    assert conala is not None and not conala.get("unsafe_code")
-    quickstart = harness.task_config("quickstart")
-    assert quickstart is not None and quickstart["unsafe_code"]
-    assert harness.task_config("hellaswag") is None
-
-
 def test_sandbox_level_is_the_best_here_or_the_one_asked_for(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -1,0 +1,5 @@
+"""Answers are executed: code out of answers, programs and tests, scores, and the task class.
+
+``extraction`` and ``problems`` are pure and need no harness; ``running``, ``scores`` and ``task``
+are what the harness calls.
+"""
