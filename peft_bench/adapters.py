@@ -1,7 +1,8 @@
 """Adapter folders: what is in them, and proof that an adapter really loaded.
 
 ``adapters/NAME`` holds PEFT's own files (``adapter_config.json``, ``adapter_model.safetensors``),
-``recipe.yaml``, ``card.json`` and the card rendered as ``README.md``.
+``recipe.yaml``, ``card.json`` and the card rendered as ``README.md``. After full fine-tuning it
+holds a whole model (``config.json``, weights, tokenizer) in place of PEFT's files.
 """
 
 from __future__ import annotations
@@ -20,13 +21,33 @@ if TYPE_CHECKING:
 
 CONFIG_FILE = "adapter_config.json"
 WEIGHTS_FILE = "adapter_model.safetensors"
+MODEL_CONFIG_FILE = "config.json"
+
+
+def is_full_model(folder: Path) -> bool:
+    """Whether the folder holds a whole model, as full fine-tuning leaves it, and no adapter."""
+    return (folder / MODEL_CONFIG_FILE).is_file() and not (folder / CONFIG_FILE).is_file()
+
+
+def content_files(folder: Path) -> tuple[Path, ...]:
+    """The files that make the scores: configuration and weights, of an adapter or a whole model."""
+    if is_full_model(folder):
+        return (folder / MODEL_CONFIG_FILE, *sorted(folder.glob("model*.safetensors")))
+    return folder / CONFIG_FILE, folder / WEIGHTS_FILE
+
+
+def content_bytes(folder: Path) -> int:
+    """How large configuration and weights are on disk."""
+    return sum(file.stat().st_size for file in content_files(folder))
 
 
 def content_sha256(folder: Path) -> str:
-    """Hash of what PEFT loads: configuration and weights. Equal hashes mean the same adapter."""
+    """Hash of what is loaded: configuration and weights. Equal hashes mean the same adapter."""
     digest = hashlib.sha256()
-    for name in (CONFIG_FILE, WEIGHTS_FILE):
-        digest.update((folder / name).read_bytes())
+    for path in content_files(folder):
+        with path.open("rb") as file:
+            while chunk := file.read(1 << 20):
+                digest.update(chunk)
     return digest.hexdigest()
 
 
@@ -41,15 +62,18 @@ def check_folder(folder: Path) -> AdapterCard | None:
         raise MissingError(
             place=str(folder), problem="no such adapter folder", remedy="train it, or mend the path"
         )
-    for name in (CONFIG_FILE, WEIGHTS_FILE):
-        if not (folder / name).is_file():
-            raise MissingError(
-                place=str(folder),
-                problem=f"has no {name}: not a whole PEFT adapter",
-                remedy="train it again, or copy the whole folder",
-            )
-    saved_tensors(folder)
-    read_config(folder)
+    if is_full_model(folder):
+        _check_weights(folder)
+    else:
+        for name in (CONFIG_FILE, WEIGHTS_FILE):
+            if not (folder / name).is_file():
+                raise MissingError(
+                    place=str(folder),
+                    problem=f"has no {name}: not a whole PEFT adapter",
+                    remedy="train it again, or copy the whole folder",
+                )
+        saved_tensors(folder)
+        read_config(folder)
     card = read_card(folder)
     if card is not None and card.adapter_sha256 != content_sha256(folder):
         raise UsageError(
@@ -58,6 +82,24 @@ def check_folder(folder: Path) -> AdapterCard | None:
             remedy="restore the files, or delete card.json to score it without its history",
         )
     return card
+
+
+def _check_weights(folder: Path) -> None:
+    from safetensors import SafetensorError, safe_open
+
+    files = content_files(folder)[1:]
+    if not files:
+        raise MissingError(
+            place=str(folder),
+            problem="has no model*.safetensors: not a whole model",
+            remedy="train it again, or copy the whole folder",
+        )
+    for file in files:
+        try:
+            with safe_open(file, framework="pt"):  # reads the header, and compares the length
+                pass
+        except (SafetensorError, OSError) as error:
+            raise _unreadable(file, error) from None
 
 
 def read_config(folder: Path) -> dict[str, Any]:
@@ -93,11 +135,15 @@ def saved_tensors(folder: Path) -> dict[str, torch.Tensor]:
     try:
         return load_file(file)
     except (SafetensorError, OSError) as error:
-        raise UsageError(
-            place=str(file),
-            problem=f"cannot be read ({error}): truncated or not a safetensors file",
-            remedy="train the adapter again, or copy the file anew",
-        ) from None
+        raise _unreadable(file, error) from None
+
+
+def _unreadable(file: Path, error: Exception) -> UsageError:
+    return UsageError(
+        place=str(file),
+        problem=f"cannot be read ({error}): truncated or not a safetensors file",
+        remedy="train it again, or copy the file anew",
+    )
 
 
 def verify_loaded(model: Any, folder: Path) -> int:
@@ -172,18 +218,30 @@ def fingerprint(model: Any, *, quantized: bool) -> str:
 
     Covers the name, shape and first 64 values (as bfloat16) of every parameter of the base, with
     PEFT's wrappers and adapter weights left out; of a quantised model, only of the parameters
-    that quantisation leaves alone.
+    that quantisation leaves alone. The size of the vocabulary is left out: with an adapter the
+    harness cuts or pads the embeddings to the tokenizer's length.
     """
     import torch
 
     digest = hashlib.sha256()
+    vocabulary = _vocabulary_size(model)
     for name, parameter in sorted(_base_parameters(model)):
         if quantized and parameter.dim() > 1:
             continue
+        shape = ["V" if size == vocabulary else size for size in parameter.shape]
         head = parameter.detach().flatten()[:64].to("cpu", torch.bfloat16).view(torch.uint8)
-        digest.update(f"{name} {list(parameter.shape)} ".encode())
+        digest.update(f"{name} {shape} ".encode())
         digest.update(bytes(head.tolist()))
     return digest.hexdigest()
+
+
+def _vocabulary_size(model: Any) -> int | None:
+    """Rows of the input embeddings, whatever PEFT put around them."""
+    embeddings = model.get_input_embeddings()
+    for attribute in ("base_layer", "original_module"):
+        embeddings = getattr(embeddings, attribute, embeddings)
+    weight = getattr(embeddings, "weight", None)
+    return None if weight is None else int(weight.shape[0])
 
 
 def check_base(base: BaseCard, found: str, loaded_id: str, *, place: str) -> None:
@@ -202,6 +260,11 @@ def check_base(base: BaseCard, found: str, loaded_id: str, *, place: str) -> Non
 
 
 def _base_parameters(model: Any) -> Iterator[tuple[str, torch.Tensor]]:
+    """The base's parameters by their own names, with whatever PEFT put around and into it left out.
+
+    A parameter is PEFT's if its name holds the prefix that the adapter's type gives its own
+    (``lora_``, ``hada_``, ...), if a PEFT layer lists it, or if it is a copy in modules to save.
+    """
     from peft import PeftModel
     from peft.tuners.tuners_utils import BaseTuner, BaseTunerLayer
 
@@ -211,11 +274,21 @@ def _base_parameters(model: Any) -> Iterator[tuple[str, torch.Tensor]]:
     skipped: set[int] = set()
     for module in base.modules():
         if isinstance(module, BaseTunerLayer):
-            for attribute in module.adapter_layer_names:
+            for attribute in (*module.adapter_layer_names, *module.other_param_names):
                 part = getattr(module, attribute, None)
                 if part is not None and hasattr(part, "parameters"):
                     skipped.update(id(parameter) for parameter in part.parameters())
+    wraps = _adaption_prompt_wraps(base)
     for name, parameter in base.named_parameters():
-        if id(parameter) in skipped or ".modules_to_save." in name:
+        if id(parameter) in skipped or ".modules_to_save." in name or ".adaption_" in name:
             continue
+        for wrapped in wraps:
+            name = name.replace(f"{wrapped}.model.", f"{wrapped}.")
         yield name.replace(".base_layer.", ".").replace(".original_module.", "."), parameter
+
+
+def _adaption_prompt_wraps(base: Any) -> list[str]:
+    """Names of attention modules that ADAPTION_PROMPT put a layer of its own around."""
+    from peft.tuners.adaption_prompt.layer import _BaseAdaptedAttention
+
+    return [n for n, module in base.named_modules() if isinstance(module, _BaseAdaptedAttention)]

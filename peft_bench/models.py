@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 from peft_bench.errors import MissingError, UsageError
-from peft_bench.families import FAMILIES
 from peft_bench.recipe import BaseModel
 
 _MISSING_MODEL_REMEDY = (
@@ -58,8 +57,20 @@ def resolve_dtype(dtype: str) -> str:
     return "bfloat16" if torch.cuda.is_bf16_supported() else "float16"
 
 
-def load_model(model: BaseModel, config: Any) -> Any:
+def empty_model(config: Any) -> Any:
+    """The model that a configuration describes, without weights: for the names of its modules."""
+    import torch
+    from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM
+
+    loader = AutoModelForSeq2SeqLM if config.is_encoder_decoder else AutoModelForCausalLM
+    with torch.device("meta"):
+        return loader.from_config(config)
+
+
+def load_model(model: BaseModel, config: Any, *, dtype: str | None = None) -> Any:
     """The base model in its resolved dtype, quantised if asked for, on the GPU if there is one.
+
+    ``dtype`` stands over the model's own choice; ``auto`` is then the checkpoint's.
 
     Raises:
         MissingError: no such model, or the hub cannot be reached.
@@ -69,12 +80,12 @@ def load_model(model: BaseModel, config: Any) -> Any:
 
     loader = AutoModelForSeq2SeqLM if config.is_encoder_decoder else AutoModelForCausalLM
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    dtype = resolve_dtype(model.dtype)
+    dtype = dtype or resolve_dtype(model.dtype)
     try:
         return loader.from_pretrained(
             model.id,
             revision=model.revision,
-            dtype=getattr(torch, dtype),
+            dtype=dtype if dtype == "auto" else getattr(torch, dtype),
             quantization_config=quantization_config(model.quantization, dtype),
             device_map={"": device},
         )
@@ -97,19 +108,6 @@ def quantization_config(quantization: str | None, dtype: str) -> Any | None:
         bnb_4bit_use_double_quant=True,
         bnb_4bit_compute_dtype=getattr(torch, dtype),
     )
-
-
-def target_options(method_targets: str | None, model_type: str) -> dict[str, Any]:
-    """Target modules of LoRA or IA3 for a model type; empty where PEFT's own table must choose."""
-    family = FAMILIES.get(model_type)
-    if family is None or method_targets is None:
-        return {}
-    if method_targets == "lora":
-        return {"target_modules": list(family.lora_targets)}
-    return {
-        "target_modules": list(family.ia3_targets),
-        "feedforward_modules": list(family.ia3_feedforward),
-    }
 
 
 def _cannot_load(model: BaseModel, error: Exception) -> MissingError:

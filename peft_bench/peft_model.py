@@ -1,4 +1,4 @@
-"""From a recipe's method to a PEFT model, and from that to PEFT's own files."""
+"""From a recipe's method to a model that trains, and from that to files that load anywhere."""
 
 from __future__ import annotations
 
@@ -6,30 +6,30 @@ import json
 from pathlib import Path
 from typing import Any
 
-from peft_bench import adapters, methods, models
+from peft_bench import adapters, lora_init, methods
 from peft_bench.errors import UsageError
 from peft_bench.recipe import Recipe
 
 
 def wrap(recipe: Recipe, base: Any, model_type: str) -> Any:
-    """The PEFT model: the recipe's options over the method's defaults, as PEFT takes them."""
+    """The model to train: a PEFT model, or the base itself for full fine-tuning.
+
+    The recipe's options stand over the method's defaults, and go to PEFT as they are. Full
+    fine-tuning trains float32 weights whatever the base was loaded in: half-precision weights
+    lose updates smaller than their last bit.
+
+    Raises:
+        UsageError: PEFT refuses the options.
+    """
+    if recipe.method.name == methods.FULL:
+        return base.float().requires_grad_(True)
     from peft import get_peft_config, get_peft_model, prepare_model_for_kbit_training
 
     if recipe.model.quantization is not None:
         base = prepare_model_for_kbit_training(base, use_gradient_checkpointing=False)
     name = recipe.method.name
-    row = methods.METHODS.get(name)
-    options: dict[str, Any] = {
-        "task_type": "SEQ_2_SEQ_LM" if base.config.is_encoder_decoder else "CAUSAL_LM",
-        "base_model_name_or_path": recipe.model.id,
-    }
-    if row is not None:
-        options |= dict(row.options) | models.target_options(row.targets, model_type)
-    if methods.peft_type(name) == "PROMPT_TUNING" and "tokenizer_name_or_path" not in options:
-        options["tokenizer_name_or_path"] = recipe.model.id
-    options |= recipe.method.options
     try:
-        config = get_peft_config({"peft_type": methods.peft_type(name), **options})
+        config = get_peft_config(peft_options(recipe, model_type, base.config.is_encoder_decoder))
         model = get_peft_model(base, config)
     except (TypeError, ValueError) as error:
         raise UsageError(
@@ -37,12 +37,46 @@ def wrap(recipe: Recipe, base: Any, model_type: str) -> Any:
             problem=f"PEFT refuses them for {name} on {model_type}: {error}",
             remedy="see PEFT's documentation of this method's configuration",
         ) from error
+    lora_init.remember(model)
     return model
 
 
-def save(model: Any, folder: Path) -> None:
-    """PEFT's own files, with the configuration in one order whatever the hash seed."""
+def peft_options(recipe: Recipe, model_type: str, is_encoder_decoder: bool) -> dict[str, Any]:
+    """What PEFT's configuration class is given for a recipe."""
+    name = recipe.method.name
+    kind = methods.peft_type(name)
+    options: dict[str, Any] = {
+        "peft_type": kind,
+        "task_type": "SEQ_2_SEQ_LM" if is_encoder_decoder else "CAUSAL_LM",
+        "base_model_name_or_path": recipe.model.id,
+    }
+    options |= methods.default_options(name, model_type, targets=recipe.method.targets)
+    if kind == "PROMPT_TUNING":
+        options["tokenizer_name_or_path"] = recipe.model.id
+    own = recipe.method.options
+    targets = own.get("target_modules")
+    if targets and "feedforward_modules" not in own and options.get("feedforward_modules"):
+        # PEFT wants them among the targets, which the recipe chose otherwise.
+        ours = options["feedforward_modules"]
+        options["feedforward_modules"] = [name for name in ours if name in targets]
+    return options | own
+
+
+def save(model: Any, folder: Path, tokenizer: Any = None) -> None:
+    """PEFT's own files, or a whole model's with its tokenizer after full fine-tuning.
+
+    PEFT's configuration is written in one order whatever the hash seed. LoRA that began from a
+    changed base (PiSSA, OLoRA) is saved as plain LoRA of the base as it was.
+    """
+    from peft import PeftModel
+
+    if not isinstance(model, PeftModel):
+        model.save_pretrained(folder)
+        if tokenizer is not None:
+            tokenizer.save_pretrained(folder)
+        return
     model.save_pretrained(folder, save_embedding_layers=False)
+    lora_init.rewrite(model, folder)
     file = folder / adapters.CONFIG_FILE
     config = json.loads(file.read_text(encoding="utf-8"))
     for key, value in config.items():

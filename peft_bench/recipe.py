@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import difflib
 import hashlib
 import json
 import math
@@ -24,6 +25,8 @@ _POSITIVE = (
     "learning_rate",
     "max_steps",
     "evaluations_per_epoch",
+    "early_stopping",
+    "loraplus_lr_ratio",
 )
 _RANGES = {"warmup_ratio": (0, 1), "weight_decay": (0, 1), "seed": (0, 2**32 - 1)}
 
@@ -45,10 +48,16 @@ class BaseModel:
 
 @dataclass(frozen=True, slots=True)
 class MethodChoice:
-    """A PEFT method and its options, passed to PEFT's own configuration class as they are."""
+    """A method and its options, passed to PEFT's own configuration class as they are.
+
+    ``targets`` names a set of target modules where ``options`` names none: ``study`` (the query,
+    key and value projections), ``revision`` (every projection of a block), ``peft`` (PEFT's own
+    table). Left out: the study's.
+    """
 
     name: str
     options: dict[str, Any] = field(default_factory=dict)
+    targets: methods.Targets | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,29 +66,53 @@ class DataChoice:
 
     Lengths are in tokens. Where a row is longer, the intent loses its end (the prompt's frame
     stays whole) and the target is cut without an end-of-sequence token; the card counts both.
+    Rows of more than ``max_row_tokens``, prompt and target together, are left out; it counts
+    those too.
+
+    ``files`` are JSON lines of ``nl`` and ``cmd``, trained on after the tasks' rows, and
+    ``validation_files`` the like to validate on. Where a data set or the files have no validation
+    rows, a tenth of the training rows (APPS: 500 of 5000), drawn with seed 42, is kept apart.
+    ``weights`` say by task (``files`` is the files' name) how often a training row is seen an
+    epoch, 1 where it is silent; of a fraction, which rows is drawn once with the training's seed.
+    ``prompt: chat`` asks by the model's own chat template.
     """
 
-    tasks: tuple[str, ...]
+    tasks: tuple[str, ...] = ()
     max_prompt_tokens: int = 64
     max_target_tokens: int = 64
     prompt: str | None = None
     max_train_rows: int | None = None
+    max_row_tokens: int | None = None
+    files: tuple[str, ...] = ()
+    validation_files: tuple[str, ...] = ()
+    weights: dict[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
 class Training:
-    """How to train. ``batch_size`` is the effective one; ``micro_batch_size`` fits the memory."""
+    """How to train. ``batch_size`` is the effective one; ``micro_batch_size`` fits the memory.
+
+    ``loraplus`` (LoRA+, arXiv 2402.12354) is AdamW with a learning rate for LoRA's B matrices
+    ``loraplus_lr_ratio`` times that of A; ``lorafa`` (LoRA-FA, arXiv 2308.03303) trains B alone.
+    ``gradient_checkpointing`` computes activations anew to save memory. ``early_stopping`` ends
+    the training after so many evaluations without a lower validation loss. ``engine`` ``trl`` is
+    TRL's SFTTrainer in place of ours, to compare with.
+    """
 
     epochs: float = 5.0
     batch_size: int = 8
     micro_batch_size: int | None = None
     learning_rate: float | None = None
-    optimizer: Literal["adafactor", "adamw_torch"] = "adafactor"
+    optimizer: Literal["adafactor", "adamw_torch", "loraplus", "lorafa"] = "adafactor"
+    loraplus_lr_ratio: float = 16.0
     schedule: Literal["linear", "cosine", "constant"] = "linear"
     warmup_ratio: float = 0.05
     weight_decay: float = 0.0
     max_steps: int | None = None
     evaluations_per_epoch: int = 5
+    gradient_checkpointing: bool = False
+    early_stopping: int | None = None
+    engine: Literal["peft-bench", "trl"] = "peft-bench"
     seed: int = 42
 
 
@@ -96,7 +129,8 @@ class Recipe:
     def to_dict(self) -> dict[str, Any]:
         """As plain data, in the YAML file's own form."""
         plain = dataclasses.asdict(self)
-        plain["data"]["tasks"] = list(self.data.tasks)
+        for key in ("tasks", "files", "validation_files"):
+            plain["data"][key] = list(plain["data"][key])
         return plain
 
     @property
@@ -148,7 +182,16 @@ def parse_recipe(raw: object, *, place: str = "recipe") -> Recipe:
         _check_values(raw, faults)
     faults.raise_if_any()
     assert recipe is not None
-    return recipe
+    return _with_method_s_quantization(recipe)
+
+
+def _with_method_s_quantization(recipe: Recipe) -> Recipe:
+    """The recipe with the quantisation that its method's name implies, where it names none."""
+    row = methods.METHODS.get(recipe.method.name)
+    if row is None or row.quantization is None or recipe.model.quantization is not None:
+        return recipe
+    model = dataclasses.replace(recipe.model, quantization=row.quantization)
+    return dataclasses.replace(recipe, model=model)
 
 
 def _apply(raw: dict[str, Any], override: str) -> None:
@@ -190,8 +233,9 @@ def _check_values(raw: Mapping[str, Any], faults: Faults) -> None:
             problem=f"{name!r} cannot name a folder",
             remedy="use letters, digits, '.', '_' and '-'",
         )
-    _check_method(_section(raw, "method").get("name"), faults)
-    _check_options(_section(raw, "method").get("options"), faults)
+    method = _section(raw, "method")
+    if _check_method(method.get("name"), faults):
+        _check_options(method["name"], method.get("options"), faults)
     _check_data(_section(raw, "data"), faults)
     training = _section(raw, "training")
     for key in _POSITIVE:
@@ -235,8 +279,14 @@ def _check_data(section: Mapping[str, Any], faults: Faults) -> None:
                 problem=f"no data set is named {task!r}",
                 remedy=f"known: {', '.join(sorted(data.SOURCES))}",
             )
-    if tasks == []:
-        faults.add(place="data.tasks", problem="names no data set", remedy="name at least one")
+    files = section.get("files")
+    if not tasks and not files and tasks in (None, []):
+        faults.add(
+            place="data.tasks",
+            problem="names no data set",
+            remedy="name at least one, or name files in data.files",
+        )
+    _check_weights(section, faults)
     prompt = section.get("prompt")
     if isinstance(prompt, str) and prompt not in prompts.PROMPTS:
         faults.add(
@@ -244,11 +294,34 @@ def _check_data(section: Mapping[str, Any], faults: Faults) -> None:
             problem=f"no prompt is named {prompt!r}",
             remedy=f"known: {', '.join(prompts.PROMPTS)}; leave it out for the model's own",
         )
-    for key in ("max_prompt_tokens", "max_target_tokens", "max_train_rows"):
+    for key in ("max_prompt_tokens", "max_target_tokens", "max_train_rows", "max_row_tokens"):
         _check_positive(section.get(key), f"data.{key}", faults)
 
 
-def _check_options(options: object, faults: Faults) -> None:
+def _check_weights(section: Mapping[str, Any], faults: Faults) -> None:
+    weights = section.get("weights")
+    if not isinstance(weights, Mapping):
+        return
+    tasks = section.get("tasks")
+    known = [
+        *(tasks if isinstance(tasks, list) else ()),
+        *(["files"] if section.get("files") else []),
+    ]
+    for name, weight in weights.items():
+        _check_positive(weight, f"data.weights.{name}", faults)
+        if name not in known:
+            faults.add(
+                place=f"data.weights.{name}",
+                problem="is not trained on",
+                remedy=f"known: {', '.join(map(str, known))}",
+            )
+
+
+# Set by peft-bench itself, from the rest of the recipe.
+_RESERVED = ("peft_type", "task_type", "base_model_name_or_path", "inference_mode")
+
+
+def _check_options(method: str, options: object, faults: Faults) -> None:
     try:
         json.dumps(options)
     except (TypeError, ValueError, RecursionError) as error:
@@ -258,18 +331,47 @@ def _check_options(options: object, faults: Faults) -> None:
             problem=f"holds a value that JSON cannot say: {error}",
             remedy="use texts, numbers, lists and mappings",
         )
-
-
-def _check_method(name: object, faults: Faults) -> None:
-    if not isinstance(name, str) or name in methods.METHODS:
+    if not isinstance(options, Mapping) or not options:
         return
+    known = _option_names(method)
+    for key in options:
+        if key in known:
+            continue
+        near = difflib.get_close_matches(str(key), known, n=1)
+        faults.add(
+            place=f"method.options.{key}",
+            problem=f"{method} has no such option",
+            remedy=f"did you mean {near[0]}?"
+            if near
+            else f"its options: {', '.join(known) or 'none'}",
+        )
+
+
+def _option_names(method: str) -> list[str]:
+    """The fields of PEFT's configuration class of a method that a recipe may set."""
+    from peft.mapping import PEFT_TYPE_TO_CONFIG_MAPPING
+
+    config = PEFT_TYPE_TO_CONFIG_MAPPING.get(methods.peft_type(method))
+    return [name for name in getattr(config, "__dataclass_fields__", ()) if name not in _RESERVED]
+
+
+def _check_method(name: object, faults: Faults) -> bool:
+    """Whether there is a method of that name; any fault is noted."""
+    if not isinstance(name, str):
+        return False
+    if name in methods.METHODS:
+        return True
     from peft.utils.peft_types import PeftType
 
     known = {kind.value.lower() for kind in PeftType}
-    if name not in known:
-        faults.add(
-            place="method.name",
-            problem=f"no PEFT method is named {name!r}",
-            remedy=f"with defaults: {', '.join(methods.METHODS)}; also any PEFT type: "
-            + ", ".join(sorted(known)),
-        )
+    if name in known:
+        return True
+    near = difflib.get_close_matches(name, [*methods.METHODS, *known], n=1)
+    faults.add(
+        place="method.name",
+        problem=f"no PEFT method is named {name!r}",
+        remedy=(f"did you mean {near[0]}? " if near else "")
+        + f"With defaults: {', '.join(methods.METHODS)}; also any PEFT type: "
+        + ", ".join(sorted(known)),
+    )
+    return False

@@ -11,6 +11,7 @@ import dataclasses
 import difflib
 import types
 from collections.abc import Mapping
+from functools import cache
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from peft_bench.errors import Faults
@@ -34,43 +35,70 @@ def read(cls: type[T], data: object, place: str, faults: Faults) -> T | None:
             remedy="write KEY: VALUE lines here",
         )
         return None
-    hints = get_type_hints(cls)
-    fields = {field.name: field for field in dataclasses.fields(cls)}  # type: ignore[arg-type]
+    hints, taken, required = _plan(cls)  # type: ignore[arg-type]
     before = len(faults)
     values: dict[str, Any] = {}
     for key, value in data.items():
+        if type(value) in taken.get(key, ()):
+            values[key] = value
+            continue
         where = f"{place}.{key}" if place else str(key)
-        if key not in fields:
-            near = difflib.get_close_matches(str(key), list(fields), n=1)
-            hint = f"did you mean {near[0]}?" if near else f"known keys: {', '.join(fields)}"
+        if key not in hints:
+            near = difflib.get_close_matches(str(key), list(hints), n=1)
+            hint = f"did you mean {near[0]}?" if near else f"known keys: {', '.join(hints)}"
             faults.add(place=where, problem="unknown key", remedy=hint)
             continue
         parsed = _parse(hints[key], value, where, faults)
         if parsed is not INVALID:
             values[key] = parsed
-    for name, field in fields.items():
-        required = (
-            field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
-        )
-        if required and name not in data:
+    for name in required:
+        if name not in data:
             where = f"{place}.{name}" if place else name
             faults.add(place=where, problem="missing", remedy=f"give a {_describe(hints[name])}")
     return cls(**values) if len(faults) == before else None
 
 
+@cache
+def _plan(cls: Any) -> tuple[dict[str, Any], dict[str, frozenset[type]], tuple[str, ...]]:
+    """By field, its type and what is taken as it is; the names of those without a default."""
+    hints = get_type_hints(cls)
+    fields = dataclasses.fields(cls)
+    required = tuple(
+        field.name
+        for field in fields
+        if field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
+    )
+    types_ = {field.name: hints[field.name] for field in fields}
+    return types_, {name: _taken(hint) for name, hint in types_.items()}, required
+
+
+@cache
+def _taken(hint: Any) -> frozenset[type]:
+    """The types whose values are taken as they are; thousands of records are read at a time."""
+    if hint in (str, int, float, bool, type(None)):
+        return frozenset((hint,))
+    if get_origin(hint) in (Union, types.UnionType):
+        return frozenset().union(*(_taken(option) for option in get_args(hint)))
+    return frozenset()
+
+
 def _parse(hint: Any, value: object, place: str, faults: Faults) -> Any:
-    origin = get_origin(hint)
+    taken, origin, is_class = _kind(hint)
+    if type(value) in taken:
+        return value
     if origin in (Union, types.UnionType):
         return _parse_union(hint, value, place, faults)
-    if dataclasses.is_dataclass(hint) and isinstance(hint, type):
+    if is_class:
         parsed = read(hint, value, place, faults)
         return INVALID if parsed is None else parsed
     if origin is tuple and isinstance(value, list | tuple):
         return _parse_items(get_args(hint)[0], value, place, faults)
     if origin is dict and isinstance(value, Mapping):
         inner = get_args(hint)[1]
+        if inner is Any:
+            return {str(k): v for k, v in value.items()}
         pairs = {str(k): _parse(inner, v, f"{place}.{k}", faults) for k, v in value.items()}
-        return INVALID if INVALID in pairs.values() else pairs
+        return INVALID if any(each is INVALID for each in pairs.values()) else pairs
     if origin is Literal:
         if value in get_args(hint):
             return value
@@ -84,6 +112,13 @@ def _parse(hint: Any, value: object, place: str, faults: Faults) -> Any:
         return value
     _wrong_type(hint, value, place, faults)
     return INVALID
+
+
+@cache
+def _kind(hint: Any) -> tuple[frozenset[type], Any, bool]:
+    """What is taken as it is, the origin, and whether it is a dataclass."""
+    is_class = dataclasses.is_dataclass(hint) and isinstance(hint, type)
+    return _taken(hint), get_origin(hint), is_class
 
 
 def _parse_union(hint: Any, value: object, place: str, faults: Faults) -> Any:
@@ -104,7 +139,7 @@ def _parse_union(hint: Any, value: object, place: str, faults: Faults) -> Any:
 def _parse_items(hint: Any, value: object, place: str, faults: Faults) -> Any:
     assert isinstance(value, list | tuple)
     items = tuple(_parse(hint, item, f"{place}[{i}]", faults) for i, item in enumerate(value))
-    return INVALID if INVALID in items else items
+    return INVALID if any(each is INVALID for each in items) else items
 
 
 def _wrong_type(hint: Any, value: object, place: str, faults: Faults) -> None:

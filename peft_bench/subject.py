@@ -1,4 +1,4 @@
-"""What is scored: a base model, and the adapter on it, as its card tells."""
+"""What is scored: a base model, the adapter on it, or a fully tuned model, as its card tells."""
 
 from __future__ import annotations
 
@@ -14,7 +14,11 @@ from peft_bench.models import resolve_dtype
 
 @dataclass(frozen=True, slots=True)
 class Subject:
-    """What is scored: a base model, and the adapter on it, if any."""
+    """What is scored: a base model, and the adapter on it, if any.
+
+    After full fine-tuning ``model`` and ``adapter`` are the same folder, which holds the whole
+    model: it loads by itself (``pretrained=``), and counts as an adapter of the card's base.
+    """
 
     model: str
     revision: str | None
@@ -23,6 +27,11 @@ class Subject:
     prompt: str | None
     adapter: Path | None
     card: cards.AdapterCard | None
+
+    @property
+    def peft(self) -> Path | None:
+        """The folder that PEFT loads on the model; None for a base or a fully tuned model."""
+        return None if self.adapter is None or self.model == str(self.adapter) else self.adapter
 
 
 def find_subject(
@@ -48,6 +57,8 @@ def find_subject(
         return Subject(model, given.get("revision"), dtype, quantization, None, None, None)
     folder = Path(adapter)
     card = adapters.check_folder(folder)
+    if adapters.is_full_model(folder):
+        return _full_model(folder, card, model, given)
     if card is not None:
         base = card.base
         dtype = str(given.get("dtype") or base.dtype)
@@ -69,3 +80,18 @@ def find_subject(
         )
     dtype = str(given.get("dtype") or resolve_dtype("auto"))
     return Subject(base_id, given.get("revision"), dtype, None, None, folder, None)
+
+
+def _full_model(
+    folder: Path, card: cards.AdapterCard | None, model: str | None, given: Mapping[str, Any]
+) -> Subject:
+    if model is not None:
+        raise UsageError(
+            place=str(folder),
+            problem=f"holds a whole model, which does not go on {model}",
+            remedy="leave --model out",
+        )
+    dtype = given.get("dtype") or (card.base.dtype if card is not None else resolve_dtype("auto"))
+    if card is None:
+        return Subject(str(folder), None, str(dtype), given.get("quantization"), None, None, None)
+    return Subject(str(folder), None, str(dtype), None, card.prompt.name, folder, card)

@@ -11,6 +11,8 @@ from peft_bench import data, doctor, listing, paths, runtime
 from peft_bench.cli import main
 from peft_bench.doctor import Finding
 from peft_bench.errors import MissingError
+from peft_bench.families import FAMILIES
+from peft_bench.methods import METHODS
 
 
 def named(findings: list[Finding]) -> dict[str, Finding]:
@@ -59,7 +61,7 @@ def test_a_healthy_machine(healthy: Path, capsys: pytest.CaptureFixture[str]) ->
     # Asked apart: a machine without a sandbox is not healthy, and says so.
     sandbox = findings.pop("sandbox")
     assert [finding for finding in findings.values() if not finding.ok] == []
-    assert findings["data conala"].detail == "8 test rows, custom data"
+    assert findings["data conala"].detail == "custom data, 8 test rows"
     assert main(["doctor"]) == (0 if sandbox.ok else 3)
     said = capsys.readouterr().out
     assert f"ok    {'torch':<12} 1.0" in said
@@ -93,19 +95,20 @@ def test_tasks_that_are_nowhere(healthy: Path, monkeypatch: pytest.MonkeyPatch) 
     assert (finding.ok, finding.detail, finding.remedy) == (False, "nowhere", "reinstall")
 
 
-def test_rows_of_a_task_are_needed_others_are_not(healthy: Path) -> None:
-    findings = named(doctor.examine())
-    # No task here is scored on these rows; faulty ones are told all the same.
-    assert findings["data codealpacapy"].ok and "no test split" in str(
-        findings["data codealpacapy"]
-    )
+def test_rows_may_be_absent_but_not_faulty_and_not_all(healthy: Path) -> None:
+    absent = named(doctor.examine())["data codealpacapy"]
+    assert absent.ok and "none there" in absent.detail and "no test split" in absent.detail
     (healthy / "codealpacapy").mkdir()
     (healthy / "codealpacapy" / "test.jsonl").write_text("{", encoding="utf-8")
-    (healthy / "conala" / "test.jsonl").unlink()
+    faulty = named(doctor.examine())["data codealpacapy"]
+    assert not faulty.ok and faulty.remedy
+    assert "data" not in named(doctor.examine())
+    shutil.rmtree(healthy / "codealpacapy")
+    shutil.rmtree(healthy / "conala")
     findings = named(doctor.examine())
-    assert not findings["data codealpacapy"].ok
-    assert not findings["data conala"].ok
-    assert data.ENVIRONMENT_VARIABLE in findings["data conala"].remedy
+    # HumanEval comes with its package, wherever the rows of others lie.
+    assert findings["data conala"].ok and findings["data humaneval"].ok
+    assert not findings["data"].ok and data.ENVIRONMENT_VARIABLE in findings["data"].remedy
 
 
 def test_a_hub_that_is_away(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -157,3 +160,19 @@ def test_tasks_inside_the_installed_harness(
     (conala / "conala.yaml").touch()
     assert paths.tasks_dir() == conala.parent
     assert paths.tasks_are_installed()
+
+
+def test_methods_are_listed_with_where_they_work() -> None:
+    lines = list(listing.methods())
+    assert [line.split()[0] for line in lines[:6]] == list(METHODS)
+    said = {line.split()[0]: line for line in lines[7:]}
+    assert said["vera"].endswith("works on every family")
+    assert "refused: its loss is not a number" in said["cpt"]
+    assert "works on llama, mistral" in said["adaption_prompt"]
+    assert "8 bits alone" in said["loha"] and "packed weights" in said["full"]
+
+
+def test_families_are_listed_with_their_models() -> None:
+    lines = {line.split()[0]: line for line in listing.families()}
+    assert set(FAMILIES) <= set(lines)
+    assert "CodeLlama" in lines["llama"] and "seq2seq" in lines["t5"]
