@@ -45,6 +45,11 @@ class PromptCard:
 class Costs:
     """What training took. Tokens are real ones, padding left out; memory is the process's peak.
 
+    ``train_wall_s`` is the whole of it, validation and checkpoints included; ``step_wall_s`` its
+    steps alone, by which ``tokens_per_s`` goes. ``device_s`` is wall seconds times GPUs, on a CPU
+    the process's CPU seconds. ``flops`` are reckoned, see :mod:`peft_bench.flops`; validation is
+    left out. All figures add up over an interrupted run and the one that went on.
+
     On a GPU ``train_peak_bytes`` is CUDA's ``max_memory_allocated`` and ``reserved_peak_bytes``
     its ``max_memory_reserved``; on a CPU it is the peak resident set, and reserved is absent.
     """
@@ -56,6 +61,12 @@ class Costs:
     load_peak_bytes: int | None
     train_peak_bytes: int | None
     reserved_peak_bytes: int | None
+    engine: str = "peft-bench"
+    processes: int = 1
+    step_wall_s: float | None = None
+    device_s: float | None = None
+    train_tokens: int | None = None
+    flops: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +80,7 @@ class Outcome:
     best_step: int | None
     truncated_prompts: int
     truncated_targets: int
+    dropped_rows: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,6 +140,10 @@ def write_card(folder: Path, card: AdapterCard) -> None:
     (folder / "README.md").write_text(render_model_card(card), encoding="utf-8")
 
 
+def _or_dash(value: float | None, form: str) -> str:
+    return "-" if value is None else form.format(value)
+
+
 def render_model_card(card: AdapterCard) -> str:
     """The card as a model card in Markdown, with the hub's metadata block."""
     import yaml
@@ -150,7 +166,11 @@ def render_model_card(card: AdapterCard) -> str:
         "Steps": f"{card.outcome.steps} ({card.outcome.epochs:.2f} epochs)",
         "Validation loss": "-" if loss is None else f"{loss:.4f} (step {card.outcome.best_step})",
         "Training time": f"{card.costs.train_wall_s:.0f} s on {card.costs.device}",
+        "Device time": _or_dash(card.costs.device_s, "{:.0f} s"),
         "Tokens a second": f"{card.costs.tokens_per_s:.0f}",
+        "Training FLOPs": _or_dash(card.costs.flops, "{:.3g}"),
+        "Peak memory": _or_dash(card.costs.train_peak_bytes, "{:,} bytes"),
+        "Trained by": card.costs.engine,
         "Adapter": f"{card.adapter_bytes:,} bytes, sha256 `{card.adapter_sha256[:16]}`",
         "Prompt": f"`{card.prompt.name}` (sha256 `{card.prompt.sha256[:16]}`)",
     }

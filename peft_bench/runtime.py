@@ -15,6 +15,7 @@ PACKAGES = (
     "bitsandbytes",
     "datasets",
     "accelerate",
+    "trl",
 )
 
 
@@ -56,3 +57,51 @@ def peak_device_bytes() -> int | None:
     if torch is not None and torch.cuda.is_available():
         return int(torch.cuda.max_memory_allocated())
     return peak_rss_bytes()
+
+
+def processes() -> int:
+    """How many processes train together, as ``accelerate launch`` and ``torchrun`` tell."""
+    import os
+
+    return max(1, int(os.environ.get("WORLD_SIZE", "1")))
+
+
+def is_main() -> bool:
+    """Whether this process is the one that writes."""
+    import os
+
+    return os.environ.get("RANK", "0") == "0"
+
+
+def join() -> None:
+    """Joins the processes that train together, each on its own GPU; nothing where it is alone."""
+    if processes() > 1:
+        import torch
+        from accelerate import PartialState
+
+        PartialState(cpu=not torch.cuda.is_available())
+
+
+def wait() -> None:
+    """Until all processes that train together are here."""
+    if processes() > 1:
+        from accelerate import PartialState
+
+        PartialState().wait_for_everyone()
+
+
+def keep_freed_memory() -> None:
+    """Tells glibc's allocator to keep what a training step frees for the next step.
+
+    By default it maps each large tensor anew, and the kernel clears its pages every time: on a
+    CPU a few hundredths of a step's time. Other C libraries go on as they do.
+    """
+    import ctypes
+
+    largest_mapped, trim, mmap = 2**30, -1, -3  # M_TRIM_THRESHOLD and M_MMAP_THRESHOLD of malloc.h
+    if sys.platform != "linux":
+        return
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is not None:
+        mallopt(mmap, largest_mapped)
+        mallopt(trim, 2**31 - 1)

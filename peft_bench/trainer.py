@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from peft_bench import checkpoints, methods, models
-from peft_bench.encoding import IGNORED_LABEL, Collator, Encoded
+from peft_bench import checkpoints, methods, models, optimizers, runtime
+from peft_bench.encoding import Collator, Encoded
+from peft_bench.errors import PeftBenchError, UsageError
+from peft_bench.families import FAMILIES
+from peft_bench.label_head import LabelHead
 from peft_bench.recipe import Recipe
 
 
@@ -20,78 +24,143 @@ def make_trainer(
     folder: Path,
     *,
     pad_token_id: int,
-    earlier_wall_s: float,
+    earlier: checkpoints.Spent,
     progress: bool,
 ) -> Any:
     """A Trainer for ``model`` that keeps its checkpoints in ``folder``.
 
-    ``earlier_wall_s`` is what interrupted runs spent before, in seconds.
+    ``earlier`` is what interrupted runs spent before. The validation rows are taken by length,
+    which saves padding and changes no mean.
     """
     import torch
     from transformers import TrainingArguments
 
-    choice = recipe.training
-    micro = choice.micro_batch_size or choice.batch_size
-    accumulation = choice.batch_size // micro
-    steps_per_epoch = max(1, -(-len(train.features) // choice.batch_size))
-    interval = max(1, round(steps_per_epoch / choice.evaluations_per_epoch))
-    if choice.max_steps is not None:
-        interval = min(interval, choice.max_steps)
-    dtype = models.resolve_dtype(recipe.model.dtype)
+    if not torch.cuda.is_available():
+        runtime.keep_freed_memory()
     arguments = TrainingArguments(
-        # Checkpoints name each other: an absolute path holds wherever the command is run again.
-        output_dir=str(folder.absolute()),
-        num_train_epochs=choice.epochs,
-        max_steps=choice.max_steps or -1,
-        per_device_train_batch_size=micro,
-        per_device_eval_batch_size=micro,
-        gradient_accumulation_steps=accumulation,
-        learning_rate=choice.learning_rate or methods.learning_rate(recipe.method.name),
-        lr_scheduler_type=choice.schedule,
-        warmup_steps=choice.warmup_ratio,
-        weight_decay=choice.weight_decay,
-        optim=choice.optimizer,
-        bf16=dtype == "bfloat16" and torch.cuda.is_available(),
-        fp16=dtype == "float16" and torch.cuda.is_available(),
-        eval_strategy="steps",
-        eval_steps=interval,
-        save_strategy="steps",
-        save_steps=interval,
-        save_total_limit=2,
-        load_best_model_at_end=True,
-        metric_for_best_model="eval_loss",
-        greater_is_better=False,
-        logging_steps=interval,
-        seed=choice.seed,
-        data_seed=choice.seed,
-        report_to="none",
-        disable_tqdm=not progress,
-        remove_unused_columns=False,
-        label_names=["labels"],
-        dataloader_pin_memory=torch.cuda.is_available(),
+        **settings(recipe, len(train.features), folder, progress=progress)
     )
+    # One process drives one GPU; several are for `accelerate launch` or torchrun.
+    arguments._n_gpu = min(arguments.n_gpu, 1)
+    if recipe.training.gradient_checkpointing:
+        # Frozen embeddings give outputs without a gradient, at which checkpointing would stop.
+        model.enable_input_require_grads()
     return _trainer_class()(
         model=model,
         args=arguments,
         train_dataset=train.features,
-        eval_dataset=validation.features,
+        eval_dataset=sorted(validation.features, key=lambda row: -row["length"]),
         data_collator=Collator(pad_token_id),
-        callbacks=[checkpoints.wall_clock(earlier_wall_s)],
+        optimizers=(optimizers.create(recipe, model), None),
+        callbacks=callbacks(recipe, earlier),
     )
 
 
-def _trainer_class() -> type[Any]:
-    """transformers' Trainer, with two differences.
+def settings(recipe: Recipe, rows: int, folder: Path, *, progress: bool) -> dict[str, Any]:
+    """The recipe as arguments of transformers' TrainingArguments.
 
-    Losses are means over label tokens in every case; and the order of the rows depends on seed
-    and epoch alone, so that a resumed run sees the batches that an undisturbed one does.
+    Raises:
+        UsageError: the batch cannot be shared out among the processes.
+    """
+    import torch
+
+    choice = recipe.training
+    micro, accumulation = batches(recipe)
+    steps_per_epoch = max(1, -(-rows // choice.batch_size))
+    interval = max(1, round(steps_per_epoch / choice.evaluations_per_epoch))
+    if choice.max_steps is not None:
+        interval = min(interval, choice.max_steps)
+    dtype = models.resolve_dtype(recipe.model.dtype)
+    return {
+        # Checkpoints name each other: an absolute path holds wherever the command is run again.
+        "output_dir": str(folder.absolute()),
+        "num_train_epochs": choice.epochs,
+        "max_steps": choice.max_steps or -1,
+        "per_device_train_batch_size": micro,
+        "per_device_eval_batch_size": micro,
+        "gradient_accumulation_steps": accumulation,
+        "learning_rate": choice.learning_rate or methods.learning_rate(recipe.method.name),
+        "lr_scheduler_type": choice.schedule,
+        "warmup_steps": choice.warmup_ratio,
+        "weight_decay": choice.weight_decay,
+        "optim": "adamw_torch" if choice.optimizer in optimizers.OWN else choice.optimizer,
+        "gradient_checkpointing": choice.gradient_checkpointing,
+        "gradient_checkpointing_kwargs": {"use_reentrant": False},
+        "bf16": dtype == "bfloat16" and torch.cuda.is_available(),
+        "fp16": dtype == "float16" and torch.cuda.is_available(),
+        "eval_strategy": "steps",
+        "eval_steps": interval,
+        "save_strategy": "steps",
+        "save_steps": interval,
+        "save_total_limit": 2,
+        "load_best_model_at_end": True,
+        "metric_for_best_model": "eval_loss",
+        "greater_is_better": False,
+        "logging_steps": interval,
+        "seed": choice.seed,
+        "data_seed": choice.seed,
+        "report_to": "none",
+        "disable_tqdm": not progress,
+        "remove_unused_columns": False,
+        "label_names": ["labels"],
+        "dataloader_pin_memory": torch.cuda.is_available(),
+        "ddp_find_unused_parameters": False,
+        # Several processes on a CPU find each other only if told that it is one.
+        "use_cpu": runtime.processes() > 1 and not torch.cuda.is_available(),
+    }
+
+
+def batches(recipe: Recipe) -> tuple[int, int]:
+    """Rows of a process' forward pass, and how many of them make its share of an update.
+
+    Raises:
+        UsageError: the effective batch cannot be shared out among the processes.
+    """
+    choice, processes = recipe.training, runtime.processes()
+    micro = choice.micro_batch_size or choice.batch_size // processes
+    if not micro or choice.batch_size % (micro * processes):
+        raise UsageError(
+            place="training.batch_size",
+            problem=f"{choice.batch_size} rows cannot be shared out among {processes} processes"
+            + (f" in parts of {micro}" if micro else ""),
+            remedy="choose a multiple, or set training.micro_batch_size",
+        )
+    return micro, choice.batch_size // (micro * processes)
+
+
+def callbacks(recipe: Recipe, earlier: checkpoints.Spent) -> list[Any]:
+    """What keeps count of the time spent, and what stops early if the recipe wants it."""
+    from transformers import EarlyStoppingCallback
+
+    found: list[Any] = [checkpoints.clock(earlier)]
+    if recipe.training.early_stopping is not None:
+        found.append(EarlyStoppingCallback(recipe.training.early_stopping))
+    return found
+
+
+class NotANumber(PeftBenchError):
+    """A loss that is infinite or not a number: what came before it is still good."""
+
+    def __init__(self, step: int, name: str, folder: str) -> None:
+        kept = checkpoints.newest(Path(folder))
+        where = f"; the last good checkpoint is {kept}" if kept else ""
+        super().__init__(
+            place=f"training step {step}",
+            problem=f"the {name} loss is not a number{where}",
+            remedy="lower training.learning_rate, or use model.dtype float32 or bfloat16",
+        )
+
+
+def _trainer_class() -> type[Any]:
+    """transformers' Trainer, with these differences.
+
+    Losses are means over label tokens in every case, and logits are computed for these alone; the
+    order of the rows depends on seed and epoch alone, so that a resumed run sees the batches that
+    an undisturbed one does; and a loss that is not a number stops it before weights are saved.
     """
     import torch
     from transformers import Trainer
     from transformers.trainer_pt_utils import get_length_grouped_indices
-
-    def tokens(labels: torch.Tensor) -> int:
-        return int((labels != IGNORED_LABEL).sum())
 
     class ByLength(torch.utils.data.Sampler[int]):
         """Rows of about the same length together, shuffled anew each epoch."""
@@ -114,10 +183,22 @@ def _trainer_class() -> type[Any]:
             return iter(order)
 
     class PeftBenchTrainer(Trainer):  # type: ignore[misc]
+        def __init__(self, *arguments: Any, **named: Any) -> None:
+            super().__init__(*arguments, **named)
+            # Means the Trainer to count an update's label tokens, and not to divide again.
+            self.model_accepts_loss_kwargs = True
+
+        @cached_property
+        def label_head(self) -> LabelHead:
+            model = self.accelerator.unwrap_model(self.model)
+            causal = model.config.model_type in FAMILIES and not model.config.is_encoder_decoder
+            return LabelHead(model, right_padded_causal=causal)
+
         def _get_train_sampler(self, train_dataset: Any = None) -> ByLength:
             rows = self.train_dataset if train_dataset is None else train_dataset
-            batch_size = self.args.train_batch_size * self.args.gradient_accumulation_steps
-            return ByLength([row["length"] for row in rows], batch_size, self.args.data_seed)
+            args = self.args
+            batch_size = args.train_batch_size * args.gradient_accumulation_steps * args.world_size
+            return ByLength([row["length"] for row in rows], batch_size, args.data_seed)
 
         def compute_loss(
             self,
@@ -126,20 +207,15 @@ def _trainer_class() -> type[Any]:
             return_outputs: bool = False,
             num_items_in_batch: Any = None,
         ) -> Any:
-            loss, outputs = super().compute_loss(
-                model, inputs, return_outputs=True, num_items_in_batch=num_items_in_batch
-            )
-            if model.config.is_encoder_decoder and num_items_in_batch is not None:
-                # T5 takes the count of an update's tokens and ignores it: with smaller
-                # micro-batches its gradient would be as many times too large.
-                loss = torch.nn.functional.cross_entropy(
-                    outputs.logits.flatten(0, 1).float(),
-                    inputs["labels"].flatten(),
-                    ignore_index=IGNORED_LABEL,
-                    reduction="sum",
-                )
-                loss = loss / num_items_in_batch
-            return (loss, outputs) if return_outputs else loss
+            total, count = self.label_head.loss(model, inputs)
+            if num_items_in_batch is None:
+                loss = total / count
+            else:
+                # Gradients are averaged over processes, whose tokens were counted together.
+                loss = total * self.accelerator.num_processes / num_items_in_batch
+            if model.training and not math.isfinite(loss.item()):
+                raise NotANumber(self.state.global_step + 1, "training", self.args.output_dir)
+            return (loss, {}) if return_outputs else loss
 
         def prediction_step(
             self,
@@ -148,17 +224,19 @@ def _trainer_class() -> type[Any]:
             prediction_loss_only: bool,
             ignore_keys: list[str] | None = None,
         ) -> tuple[Any, Any, Any]:
-            loss, logits, labels = super().prediction_step(
-                model, inputs, prediction_loss_only, ignore_keys
-            )
+            inputs = self._prepare_inputs(inputs)
+            with torch.no_grad(), self.compute_loss_context_manager():
+                total, _ = self.label_head.loss(model, inputs)
             # The loop averages over rows whatever their lengths; weighed so, over tokens.
-            here = tokens(inputs["labels"]) / len(inputs["labels"])
-            return loss * here / self.mean_tokens, logits, labels
+            loss = total / len(inputs["labels"]) / self.mean_tokens
+            if not math.isfinite(loss.item()):
+                raise NotANumber(self.state.global_step, "validation", self.args.output_dir)
+            return loss.detach(), None, None
 
         @cached_property
         def mean_tokens(self) -> float:
             rows = self.eval_dataset
-            return sum(tokens(torch.tensor(row["labels"])) for row in rows) / len(rows)
+            return Encoded(rows, 0, 0).label_tokens / len(rows)
 
     return PeftBenchTrainer
 

@@ -1,0 +1,197 @@
+"""Training that goes wrong or stops early, and training by several processes."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from peft_bench import adapters, cards, checkpoints
+from peft_bench.errors import MissingError, PeftBenchError, UsageError
+from peft_bench.recipe import parse_recipe
+from peft_bench.training import train
+
+_TRAIN = """
+import json, sys
+from peft_bench.recipe import parse_recipe
+from peft_bench.training import train
+train(parse_recipe(json.loads(sys.argv[1])), sys.argv[2], progress=False)
+"""
+
+
+def test_a_loss_that_is_no_number_stops_and_keeps_the_last_good_checkpoint(
+    recipe_dict: dict[str, Any], conala_data: Path, tmp_path: Path
+) -> None:
+    recipe_dict["training"] |= {"epochs": 20, "learning_rate": 50.0, "schedule": "constant"}
+    with pytest.raises(PeftBenchError, match="is not a number") as caught:
+        train(parse_recipe(recipe_dict), tmp_path / "a", progress=False)
+    folder = tmp_path / "a.partial" / "checkpoints"
+    kept = checkpoints.newest(folder)
+    assert kept is not None and str(kept) in caught.value.problem
+    assert not (tmp_path / "a").exists()
+    # Nothing that was saved holds a weight that is no number.
+    for checkpoint in folder.iterdir():
+        for tensor in adapters.saved_tensors(checkpoint).values():
+            assert bool(tensor.isfinite().all())
+
+
+def test_early_stopping_ends_when_the_loss_no_longer_falls(
+    recipe_dict: dict[str, Any], conala_data: Path, tmp_path: Path
+) -> None:
+    recipe_dict["training"] |= {"epochs": 30, "learning_rate": 2.5, "schedule": "constant"}
+    recipe_dict["training"]["early_stopping"] = 1
+    card = cards.read_card(train(parse_recipe(recipe_dict), tmp_path / "a", progress=False))
+    assert card is not None and card.outcome.best_step is not None
+    assert card.outcome.steps == card.outcome.best_step + 2  # one evaluation, an epoch, later
+    assert card.outcome.steps < 60
+
+
+def test_costs_on_the_card_add_up(
+    recipe_dict: dict[str, Any], conala_data: Path, tmp_path: Path
+) -> None:
+    from transformers import AutoModelForCausalLM
+
+    recipe_dict["method"] = {"name": "full"}
+    card = cards.read_card(train(parse_recipe(recipe_dict), tmp_path / "a", progress=False))
+    assert card is not None
+    costs = card.costs
+    assert costs.step_wall_s is not None and 0 < costs.step_wall_s < costs.train_wall_s
+    assert costs.train_tokens is not None
+    assert costs.tokens_per_s == pytest.approx(costs.train_tokens / costs.step_wall_s)
+    assert costs.device_s is not None and costs.device_s > 0
+    # Every weight is trained: six operations a weight of the body and token, head apart.
+    model = AutoModelForCausalLM.from_pretrained(tmp_path / "a")
+    body = sum(
+        module.weight.numel()
+        for name, module in model.named_modules()
+        if type(module).__name__ == "Linear" and name != "lm_head"
+    )
+    assert costs.flops is not None
+    head = costs.flops - 6 * body * costs.train_tokens
+    labels = head / 6 / model.lm_head.weight.numel()
+    assert labels == pytest.approx(round(labels)) and 0 < labels < costs.train_tokens
+
+
+def test_memory_that_runs_out_is_told_with_a_remedy(recipe_dict: dict[str, Any]) -> None:
+    import torch
+
+    from peft_bench.models import load_config
+    from peft_bench.training_run import is_out_of_memory, out_of_memory
+
+    with pytest.raises(RuntimeError) as caught:
+        torch.empty(2**55)  # as PyTorch says it on this machine
+    assert is_out_of_memory(caught.value)
+    assert is_out_of_memory(torch.OutOfMemoryError("CUDA out of memory"))
+    assert not is_out_of_memory(RuntimeError("shapes cannot be multiplied"))
+    recipe = parse_recipe(recipe_dict)
+    error = out_of_memory(recipe, load_config(recipe.model), None)
+    assert "micro batch of 4" in error.problem
+    assert "training.micro_batch_size" in error.remedy
+
+
+def test_memory_that_runs_out_on_a_gpu_names_what_would_fit(recipe_dict: dict[str, Any]) -> None:
+    from transformers import LlamaConfig
+
+    from peft_bench.training_run import out_of_memory
+
+    recipe_dict["training"]["batch_size"] = 8
+    recipe = parse_recipe(recipe_dict)
+    config = LlamaConfig(
+        hidden_size=1024,
+        intermediate_size=4096,
+        num_hidden_layers=2,
+        num_attention_heads=16,
+        vocab_size=32016,
+    )
+    error = out_of_memory(recipe, config, 2 * 1024**3)
+    assert "2.0 GiB" in error.problem
+    assert "`peft-bench fit` says: fits at micro batch" in error.remedy
+
+
+def test_a_batch_that_processes_cannot_share_is_refused(
+    recipe_dict: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from peft_bench.trainer import batches
+
+    recipe = parse_recipe(recipe_dict)
+    assert batches(recipe) == (4, 1)
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    assert batches(recipe) == (2, 1)
+    monkeypatch.setenv("WORLD_SIZE", "3")
+    with pytest.raises(UsageError, match="3 processes"):
+        batches(recipe)
+
+
+def test_two_processes_train_the_adapter_that_one_does(
+    recipe_dict: dict[str, Any], conala_data: Path, tmp_path: Path
+) -> None:
+    import torch
+
+    recipe_dict["method"]["options"] = {"lora_dropout": 0.0}
+    alone = train(parse_recipe(recipe_dict), tmp_path / "alone", progress=False)
+    command = [sys.executable, "-c", _TRAIN, json.dumps(recipe_dict), str(tmp_path / "two")]
+    environment = os.environ | {
+        "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
+        "WORLD_SIZE": "2",
+        "LOCAL_WORLD_SIZE": "2",
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": str(20000 + os.getpid() % 20000),
+    }
+    processes = [
+        subprocess.Popen(
+            command,
+            env=environment | {"RANK": rank, "LOCAL_RANK": rank},
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for rank in ("0", "1")
+    ]
+    said = [process.communicate(timeout=120)[1] for process in processes]
+    assert [process.returncode for process in processes] == [0, 0], said
+    one, two = cards.read_card(alone), cards.read_card(tmp_path / "two")
+    assert one is not None and two is not None
+    assert two.costs.processes == 2
+    assert two.outcome.steps == one.outcome.steps
+    assert two.outcome.validation_loss == pytest.approx(one.outcome.validation_loss, rel=1e-5)
+    assert two.outcome.train_loss == pytest.approx(one.outcome.train_loss, rel=1e-5)
+    ours, theirs = adapters.saved_tensors(alone), adapters.saved_tensors(tmp_path / "two")
+    for name in ours:
+        assert torch.allclose(ours[name], theirs[name], atol=1e-5), name
+    assert not (tmp_path / "two.partial").exists()
+
+
+def test_trl_is_refused_before_anything_loads(recipe_dict: dict[str, Any]) -> None:
+    from importlib.util import find_spec
+
+    from transformers import LlamaConfig, T5Config
+
+    from peft_bench import trl_engine
+
+    trl_engine.check(parse_recipe(recipe_dict), T5Config())
+    recipe_dict["training"]["engine"] = "trl"
+    recipe = parse_recipe(recipe_dict)
+    with pytest.raises(UsageError, match="encoder-decoder"):
+        trl_engine.check(recipe, T5Config())
+    if find_spec("trl") is None:
+        with pytest.raises(MissingError, match=r"peft-bench\[trl\]"):
+            trl_engine.check(recipe, LlamaConfig())
+    else:
+        trl_engine.check(recipe, LlamaConfig())
+
+
+def test_trl_trains_the_same_recipe_to_the_same_card(
+    recipe_dict: dict[str, Any], conala_data: Path, tmp_path: Path
+) -> None:
+    pytest.importorskip("trl", reason='pip install "peft-bench[trl]"')
+    recipe_dict["training"]["engine"] = "trl"
+    folder = train(parse_recipe(recipe_dict), tmp_path / "a", progress=False)
+    card = adapters.check_folder(folder)
+    assert card is not None and card.costs.engine == "trl"
+    assert card.outcome.steps == 4
+    assert "trl" in card.versions
