@@ -1,36 +1,43 @@
-"""From records to a leaderboard: which run is whose baseline, and how far apart they are.
+"""From records to a leaderboard: ranks, baselines, differences, and what they rest on.
 
 The rows' schema is :class:`LeaderboardRow`; the formats are in :mod:`peft_bench.report`.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from pathlib import Path
 
-from peft_bench.errors import PeftBenchError
-from peft_bench.metrics.bootstrap import PairedDifference, paired_bootstrap
-from peft_bench.records import (
-    ItemScores,
-    RunRecord,
-    StoredRecord,
-    TaskRecord,
-    per_item_scores,
-    write_text,
-)
+from peft_bench.comparison import Comparer, Outcome, default_cache
+from peft_bench.entry import Entry
+from peft_bench.errors import UsageError
+from peft_bench.metrics.multiple import PscpConstants, holm
+from peft_bench.records import StoredRecord, collector_paused, write_text
 from peft_bench.report.csv_file import to_csv
+from peft_bench.report.explorer import Explored
 from peft_bench.report.html import render_html
 from peft_bench.report.markdown import to_markdown
-from peft_bench.report.row import LEADERBOARD_SCHEMA_VERSION, LeaderboardRow, natural_key
-from peft_bench.report.terminal import format_table
+from peft_bench.report.row import (
+    LEADERBOARD_SCHEMA_VERSION,
+    Compared,
+    LeaderboardRow,
+)
+from peft_bench.report.terminal import format_comparisons, format_table
+from peft_bench.rows import Difference, Seeds, corrected, make_row, ranked
+from peft_bench.samples_view import explore
+from peft_bench.standing import Baselines, compared, odd_ones, seed_groups
 
 __all__ = [
     "LEADERBOARD_SCHEMA_VERSION",
+    "Board",
+    "Compared",
     "LeaderboardRow",
+    "build_board",
     "build_rows",
+    "compare_runs",
+    "default_cache",
+    "format_comparisons",
     "format_table",
     "render_html",
     "to_csv",
@@ -42,61 +49,136 @@ __all__ = [
 
 
 @dataclass(frozen=True)
-class _Entry:
-    """One run on one task, before it is compared."""
+class Board:
+    """The rows in order, and the runs and comparisons they came from."""
 
-    record: RunRecord
-    task: TaskRecord
-    folder: Path
-
-
-@dataclass(frozen=True)
-class _Comparison:
-    """What is known of a row against its baseline; ``marks`` qualify it or say why it is absent."""
-
-    baseline_run: str | None = None
-    found: PairedDifference | None = None
-    marks: tuple[str, ...] = ()
-
-
-class _Items:
-    """Per-item scores, each file read once however many rows are compared with it."""
-
-    def __init__(self) -> None:
-        self._read: dict[tuple[Path, str, str], ItemScores | PeftBenchError] = {}
-
-    def of(self, entry: _Entry, metric: str) -> ItemScores | PeftBenchError:
-        key = entry.folder, entry.task.task, metric
-        if key not in self._read:
-            try:
-                self._read[key] = per_item_scores(entry.folder, entry.task, metric)
-            except PeftBenchError as problem:
-                self._read[key] = problem  # told as a mark of every row that needed it
-        return self._read[key]
+    rows: list[LeaderboardRow]
+    entries: tuple[Entry, ...]
+    comparer: Comparer
 
 
 def build_rows(records: Iterable[StoredRecord]) -> list[LeaderboardRow]:
-    """One row for each run on each task, sorted by task and version, then the best score first.
+    """The rows of :func:`build_board`."""
+    return build_board(records).rows
+
+
+def build_board(
+    records: Iterable[StoredRecord],
+    *,
+    baseline: str | None = None,
+    costs: PscpConstants | None = None,
+    cache: Path | None = None,
+    more: Sequence[LeaderboardRow] = (),
+) -> Board:
+    """One row for each run on each task, sorted by task and metric, comparable ones first.
+
+    A task of which the data held no rows (n = 0) has no row. A row that differs from most of its
+    task's rows in task version, profile, sandbox level, data or scored ids is marked as not
+    comparable and has no rank.
 
     The baseline of an adapter's row is a complete run of the same base model (id, revision,
     quantisation, and fingerprint where both are known) without adapter, on the same task, task
-    version, number of shots, profile, sandbox level, data and items, that has the same metric. Of
+    version, number of shots, profile, sandbox level, data and items, that has the same metric.
+    That of a base model with examples in its prompt is its zero-shot run on the same rows. Of
     several, one of the same dtype and decoding is preferred, then the newest; where dtype or
     decoding differ all the same, a mark says so. Without a baseline nothing is compared.
 
-    The difference is that of the adapter's primary metric, by paired bootstrap over questions. A
-    metric that is not the mean of its items (a corpus metric) has none, and a mark says why.
+    The difference is that of the row's primary metric, a mean or a corpus score, by paired
+    bootstrap over questions. Where runs differ in a seed only, they are compared together too, by
+    bootstrap over questions and seeds. p-values are corrected by Holm over the configurations of
+    the board, demonstrations apart.
+
+    Args:
+        records: Of the runs.
+        baseline: A run to compare all others with that are on its scale, in place of their own.
+        costs: Asks for PSCP by these constants.
+        cache: Keeps comparisons between calls; see :class:`peft_bench.comparison.Comparer`.
+        more: Rows that no record is of; compared with nothing.
+
+    Raises:
+        UsageError: no run has the baseline's name.
     """
-    entries = [_Entry(record, task, folder) for record, folder in records for task in record.tasks]
-    bases = [e for e in entries if e.record.adapter is None and e.record.status == "complete"]
-    items = _Items()
-    rows = []
-    for entry in entries:
-        comparison = _Comparison()
-        if entry.record.adapter is not None:
-            comparison = _compare(entry, bases, items)
-        rows.append(_row(entry, comparison))
-    return sorted(rows, key=_rank)
+    entries = tuple(
+        Entry(record, task, folder)
+        for record, folder in records
+        for task in record.tasks
+        if task.scores
+    )
+    if baseline is not None and all(entry.record.name != baseline for entry in entries):
+        raise UsageError(
+            place=f"--baseline {baseline}", problem="no run has that name", remedy="see the table"
+        )
+    with collector_paused():
+        return _board(entries, baseline, costs, Comparer(cache), more)
+
+
+def _board(
+    entries: tuple[Entry, ...],
+    baseline: str | None,
+    costs: PscpConstants | None,
+    comparer: Comparer,
+    more: Sequence[LeaderboardRow],
+) -> Board:
+    baselines = Baselines(entries, baseline)
+    found = {id(e): Difference(*compared(comparer, baselines, [e])) for e in entries}
+    seeds: dict[int, Seeds] = {}
+    for group in seed_groups(entries):
+        difference = Difference(*compared(comparer, baselines, group))
+        together = Seeds(tuple(group), comparer.band(group), difference)
+        seeds |= {id(entry): together for entry in group}
+    odd = odd_ones(entries)
+    p_values = corrected(entries, found, seeds)
+    rows = [
+        make_row(e, found[id(e)], seeds.get(id(e)), odd.get(id(e)), p_values.get(id(e)), costs)
+        for e in entries
+    ]
+    comparer.save()
+    return Board(ranked([*rows, *more]), entries, comparer)
+
+
+def compare_runs(
+    board: Board, pairs: Sequence[tuple[str, str]], metric: str | None = None
+) -> list[Compared]:
+    """Any two runs on each task that both have: the second minus the first.
+
+    p-values are corrected by Holm over all that was asked for.
+
+    Args:
+        board: That has both.
+        pairs: Names of runs.
+        metric: In place of the task's primary one.
+
+    Raises:
+        UsageError: a name that no run or several have, or two runs without a task in common.
+    """
+    asked: list[tuple[Entry, Entry, Outcome]] = []
+    for first, second in pairs:
+        left, right = (_named(board, name) for name in (first, second))
+        common = [(a, b) for a in left for b in right if a.task.task == b.task.task]
+        if not common:
+            common = [(a, b) for a in left for b in right if a.data == b.data]
+        if not common:
+            raise UsageError(
+                place=f"--compare {first} {second}",
+                problem="they have no task in common",
+                remedy="choose two rows of one task",
+            )
+        asked += [(a, b, board.comparer.pair(a, b, metric)) for a, b in common]
+    board.comparer.save()
+    p_values = [outcome.found.p_value for _, _, outcome in asked if outcome.found]
+    corrected = iter(holm(p_values))
+    return [
+        Compared(
+            task=b.task.task,
+            metric=metric or b.metric,
+            first=a.record.name,
+            second=b.record.name,
+            found=outcome.found,
+            p_holm=next(corrected) if outcome.found else None,
+            marks=tuple(filter(None, (outcome.problem, *odd_ones([a, b]).values()))),
+        )
+        for a, b, outcome in asked
+    ]
 
 
 def write_csv(rows: Sequence[LeaderboardRow], path: Path) -> None:
@@ -109,133 +191,27 @@ def write_markdown(rows: Sequence[LeaderboardRow], path: Path) -> None:
     write_text(path, to_markdown(rows))
 
 
-def write_html(rows: Sequence[LeaderboardRow], path: Path, *, title: str = "Leaderboard") -> None:
-    """Writes the rows as one web page, the whole file or none of it; see :func:`render_html`."""
-    write_text(path, render_html(rows, title=title))
+def write_html(
+    rows: Sequence[LeaderboardRow],
+    path: Path,
+    *,
+    title: str = "Leaderboard",
+    board: Board | None = None,
+) -> None:
+    """Writes the rows as one web page, the whole file or none of it; see :func:`render_html`.
+
+    With the board, the page has the problems and answers of some of its runs.
+    """
+    explored: Sequence[Explored] = explore(board.entries, rows) if board else ()
+    write_text(path, render_html(rows, title=title, explored=explored))
 
 
-def _compare(entry: _Entry, bases: Sequence[_Entry], items: _Items) -> _Comparison:
-    """Compares an adapter's run with its baseline, if it has one."""
-    candidates = [base for base in bases if _comparable(entry, base)]
-    candidates.sort(
-        key=lambda base: (
-            base.record.model.dtype == entry.record.model.dtype,
-            base.task.decoding == entry.task.decoding,
-            datetime.fromisoformat(base.record.created),
-            base.record.name,
-        ),
-        reverse=True,
-    )
-    if not candidates:
-        return _Comparison()
-    metric = entry.task.primary_metric
-    own = items.of(entry, metric)
-    if isinstance(own, PeftBenchError):
-        return _Comparison(marks=(f"no difference: {own.problem}",))
-    problems = []
-    for base in candidates:
-        theirs = items.of(base, metric)
-        if isinstance(theirs, PeftBenchError):
-            problems.append(f"no difference: baseline {theirs.problem}")
-        elif set(theirs.ids) == set(own.ids):
-            return _difference(entry, base, own, theirs)
-    return _Comparison(marks=tuple(problems[:1]))
-
-
-def _comparable(entry: _Entry, base: _Entry) -> bool:
-    """Whether two runs differ in the adapter only, as far as the records can tell."""
-    model, other = entry.record.model, base.record.model
-    prints = {model.fingerprint, other.fingerprint} - {None}
-    ids = {entry.task.ids_sha256, base.task.ids_sha256} - {None}
-    return (
-        len(prints) < 2
-        and len(ids) < 2
-        and _model_key(entry) == _model_key(base)
-        and _task_key(entry.task) == _task_key(base.task)
-        and entry.task.primary_metric in base.task.scores
-    )
-
-
-def _model_key(entry: _Entry) -> tuple[str | None, ...]:
-    model = entry.record.model
-    return model.id, model.revision, model.quantization
-
-
-def _task_key(task: TaskRecord) -> tuple[object, ...]:
-    return (
-        task.task,
-        task.version,
-        task.n,
-        task.num_fewshot,
-        task.profile,
-        task.sandbox_level,
-        sorted(task.data_sha256.items()),
-    )
-
-
-def _difference(entry: _Entry, base: _Entry, own: ItemScores, theirs: ItemScores) -> _Comparison:
-    """The paired difference, items matched by id; refused where items do not make up the score."""
-    metric = entry.task.primary_metric
-    for items, task in ((own, entry.task), (theirs, base.task)):
-        mean = math.fsum(items.values) / len(items.values)
-        if not math.isclose(mean, task.scores[metric].value, rel_tol=0, abs_tol=1e-6):
-            return _Comparison(marks=(f"no difference: {metric} is not the mean of its items",))
-    by_id = dict(zip(theirs.ids, theirs.values, strict=True))
-    try:
-        found = paired_bootstrap([by_id[i] for i in own.ids], own.values, groups=own.groups)
-    except ValueError as problem:
-        return _Comparison(marks=(f"no difference: {problem}",))
-    marks = []
-    if base.record.model.dtype != entry.record.model.dtype:
-        marks.append(f"baseline in {base.record.model.dtype or 'an unknown dtype'}")
-    if base.task.decoding != entry.task.decoding:
-        marks.append("baseline decoded otherwise")
-    return _Comparison(base.record.name, found, tuple(marks))
-
-
-def _row(entry: _Entry, comparison: _Comparison) -> LeaderboardRow:
-    record, task, adapter, found = entry.record, entry.task, entry.record.adapter, comparison.found
-    primary = task.scores[task.primary_metric]
-    return LeaderboardRow(
-        run=record.name,
-        task=task.task,
-        task_version=task.version,
-        demonstration=task.demonstration,
-        model=record.model.id,
-        model_revision=record.model.revision,
-        dtype=record.model.dtype,
-        quantization=record.model.quantization,
-        method=adapter.method if adapter else "none",
-        adapter=adapter.name if adapter else None,
-        adapter_sha256=adapter.sha256 if adapter else None,
-        recipe_sha256=adapter.recipe_sha256 if adapter else None,
-        trainable_parameters=adapter.trainable_parameters if adapter else None,
-        total_parameters=record.model.parameters,
-        adapter_bytes=adapter.size_bytes if adapter else None,
-        train_wall_s=adapter.train_wall_s if adapter else None,
-        train_tokens_per_s=adapter.train_tokens_per_s if adapter else None,
-        train_peak_bytes=adapter.train_peak_bytes if adapter else None,
-        eval_wall_s=record.eval_wall_s,
-        num_fewshot=task.num_fewshot,
-        profile=task.profile,
-        sandbox_level=task.sandbox_level,
-        custom_data=task.custom_data,
-        n=task.n,
-        primary_metric=task.primary_metric,
-        primary_value=primary.value,
-        primary_stderr=primary.stderr,
-        baseline_run=comparison.baseline_run,
-        difference=found.difference if found else None,
-        difference_low=found.low if found else None,
-        difference_high=found.high if found else None,
-        difference_p=found.p_value if found else None,
-        marks="; ".join((*task.marks, *comparison.marks)),
-        status=record.status,
-        created=record.created,
-        metrics=dict(task.scores),
-    )
-
-
-def _rank(row: LeaderboardRow) -> tuple[object, ...]:
-    version = natural_key(row.task_version)
-    return row.task, version, row.primary_metric, -row.primary_value, row.run, row.created
+def _named(board: Board, name: str) -> list[Entry]:
+    found = [entry for entry in board.entries if entry.record.name == name]
+    folders = {entry.folder for entry in found}
+    if len(folders) != 1:
+        said = "no run has that name" if not folders else f"{len(folders)} runs have that name"
+        raise UsageError(
+            place=f"--compare {name}", problem=said, remedy="give the name of one run of the table"
+        )
+    return found

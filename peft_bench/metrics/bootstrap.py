@@ -11,13 +11,15 @@ the +1 correction of p: Davison and Hinkley, "Bootstrap Methods and their Applic
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 _DRAWS_AT_ONCE = 1 << 20  # group draws held in memory at a time: 8 MiB of indices
+_KEPT_DRAWS = 1 << 23  # draws of up to so many groups in all are kept for the next comparison
 
 Floats = NDArray[np.float64]
 
@@ -103,9 +105,7 @@ def bootstrap_corpus_stderr(
         raise ValueError(f"statistics have the shape {rows.shape}; it must be (n, statistics)")
     if not np.isfinite(rows).all():
         raise ValueError("statistics are not all finite")
-    index = _group_index(len(rows), groups)
-    sums = np.zeros((int(index.max()) + 1, rows.shape[1]))
-    np.add.at(sums, index, rows)
+    sums = group_sums(rows, groups)
     if len(sums) == 1:
         return math.nan
     if iterations < 2:
@@ -151,7 +151,21 @@ def paired_bootstrap(
     if len(sums) < 2:
         raise ValueError(f"all {len(first)} items are of one group; two groups are needed")
     observed = float(sums.sum() / counts.sum())
-    resampled = _resampled_means(sums, counts, iterations, seed)
+    resampled = np.concatenate(
+        [(times @ sums) / (times @ counts) for times in draws(len(sums), iterations, seed)]
+    )
+    return summarize(observed, resampled, n=len(first), n_groups=len(sums), confidence=confidence)
+
+
+def summarize(
+    observed: float, resampled: Floats, *, n: int, n_groups: int, confidence: float = 0.95
+) -> PairedDifference:
+    """The interval and p of a difference observed, from resampled ones, shape (iterations,).
+
+    The interval is the percentile interval. p is the share of resampled differences, shifted to
+    a mean difference of 0, that lie at least as far from 0 as the one observed.
+    """
+    iterations = len(resampled)
     # Scores are multiples of 1/n, so ties are common and must not be decided by rounding.
     reach = abs(observed) * (1 - 1e-9)
     extreme = int(np.count_nonzero(np.abs(resampled - observed) >= reach))
@@ -162,9 +176,41 @@ def paired_bootstrap(
         low=float(low),
         high=float(high),
         p_value=(1 + extreme) / (1 + iterations),
-        n=len(first),
-        n_groups=len(sums),
+        n=n,
+        n_groups=n_groups,
     )
+
+
+def draws(groups: int, iterations: int, seed: int) -> Iterator[Floats]:
+    """How often each group is drawn in each resample, in blocks of (resamples, groups).
+
+    Every comparison over as many groups has the same draws, so those of a small number are kept.
+
+    Raises:
+        ValueError: for fewer than 2 iterations.
+    """
+    if iterations < 2:
+        raise ValueError(f"iterations is {iterations}; it must be 2 or more")
+    if groups * iterations <= _KEPT_DRAWS:
+        yield from _kept_draws(groups, iterations, seed)
+    else:
+        yield from _draw(groups, iterations, seed)
+
+
+@lru_cache(maxsize=4)
+def _kept_draws(groups: int, iterations: int, seed: int) -> tuple[Floats, ...]:
+    return tuple(_draw(groups, iterations, seed))
+
+
+def _draw(groups: int, iterations: int, seed: int) -> Iterator[Floats]:
+    rng = np.random.default_rng(seed)
+    step = max(1, _DRAWS_AT_ONCE // groups)
+    for start in range(0, iterations, step):
+        rows = min(step, iterations - start)
+        drawn = rng.integers(groups, size=(rows, groups))
+        drawn += groups * np.arange(rows)[:, None]
+        times = np.bincount(drawn.ravel(), minlength=rows * groups).reshape(rows, groups)
+        yield times.astype(np.float64)
 
 
 def _vector(name: str, values: ArrayLike) -> Floats:
@@ -186,6 +232,18 @@ def _per_group(values: Floats, groups: Sequence[Hashable] | None) -> tuple[Float
     index = _group_index(len(values), groups)
     sums = np.bincount(index, weights=values).astype(np.float64)
     return sums, np.bincount(index).astype(np.float64)
+
+
+def group_sums(statistics: ArrayLike, groups: Sequence[Hashable] | None) -> Floats:
+    """The statistics of each group summed: (n, statistics) -> (groups, statistics).
+
+    Groups come in the order of their first item.
+    """
+    rows = np.asarray(statistics, dtype=np.float64)
+    index = _group_index(len(rows), groups)
+    return np.stack(
+        [np.bincount(index, weights=column).astype(np.float64) for column in rows.T], axis=-1
+    )
 
 
 def _group_index(n: int, groups: Sequence[Hashable] | None) -> NDArray[np.intp]:

@@ -15,28 +15,35 @@ from peft_bench.records.model import (
     SCHEMA_VERSION,
     AdapterRecord,
     ItemScores,
+    ItemStatistics,
     ModelRecord,
     RunRecord,
     Score,
     StoredRecord,
     TaskRecord,
 )
-from peft_bench.records.samples import hash_ids, per_item_scores
+from peft_bench.records.paused import collector_paused
+from peft_bench.records.samples import hash_ids, per_item_scores, per_item_statistics
+from peft_bench.records.variants import variant_sha256
 
 __all__ = [
     "RECORD_NAME",
     "SCHEMA_VERSION",
     "AdapterRecord",
     "ItemScores",
+    "ItemStatistics",
     "ModelRecord",
     "RunRecord",
     "Score",
     "StoredRecord",
     "TaskRecord",
+    "collector_paused",
     "find_records",
     "hash_ids",
     "per_item_scores",
+    "per_item_statistics",
     "read_record",
+    "variant_sha256",
     "write_record",
     "write_text",
 ]

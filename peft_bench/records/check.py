@@ -24,6 +24,7 @@ def check(record: RunRecord, faults: Faults) -> None:
     if record.adapter is not None:
         _check_sha256("adapter.sha256", record.adapter.sha256, faults)
         _check_sha256("adapter.recipe_sha256", record.adapter.recipe_sha256, faults)
+        _check_sha256("adapter.variant_sha256", record.adapter.variant_sha256, faults)
     names = [task.task for task in record.tasks]
     for name in sorted({name for name in names if names.count(name) > 1}):
         faults.add(place="tasks", problem=f"{name} is there twice", remedy="Keep one of them")
@@ -57,6 +58,8 @@ def _check_costs(record: RunRecord, faults: Faults) -> None:
             "train_wall_s",
             "train_tokens_per_s",
             "train_peak_bytes",
+            "reserved_peak_bytes",
+            "train_tokens",
         ):
             costs[f"adapter.{name}"] = getattr(record.adapter, name)
     for place, cost in costs.items():
@@ -65,13 +68,21 @@ def _check_costs(record: RunRecord, faults: Faults) -> None:
 
 
 def _check_task(place: str, task: TaskRecord, faults: Faults) -> None:
-    if task.n < 1:
-        faults.add(place=f"{place}.n", problem=f"is {task.n}", remedy="Give 1 or more")
+    if task.n < (1 if task.scores else 0):
+        faults.add(
+            place=f"{place}.n",
+            problem=f"is {task.n}",
+            remedy="Give 1 or more, or 0 and no scores",
+        )
+    if task.kept_apart < 0:
+        faults.add(
+            place=f"{place}.kept_apart", problem=f"is {task.kept_apart}", remedy="Give 0 or more"
+        )
     if task.num_fewshot < 0:
         faults.add(
             place=f"{place}.num_fewshot", problem=f"is {task.num_fewshot}", remedy="Give 0 or more"
         )
-    if task.primary_metric not in task.scores:
+    if task.primary_metric not in task.scores and task.n:
         faults.add(
             place=f"{place}.primary_metric",
             problem=f"{task.primary_metric!r} has no score",
@@ -84,7 +95,8 @@ def _check_task(place: str, task: TaskRecord, faults: Faults) -> None:
                 problem="is no metric",
                 remedy="Put a standard error into the stderr of its metric",
             )
-        _check_score(f"{place}.scores.{metric}", score, faults)
+        if not _is_sound(score):
+            _check_score(f"{place}.scores.{metric}", score, faults)
     for split, digest in task.data_sha256.items():
         _check_sha256(f"{place}.data_sha256.{split}", digest, faults)
     _check_sha256(f"{place}.ids_sha256", task.ids_sha256, faults)
@@ -94,6 +106,17 @@ def _check_task(place: str, task: TaskRecord, faults: Faults) -> None:
             problem=f"is {task.samples_file!r}, which may lie outside the evaluation",
             remedy="Give a path relative to the evaluation's folder",
         )
+
+
+def _is_sound(score: Score) -> bool:
+    """Whether :func:`_check_score` would find nothing, told without naming places."""
+    stderr, k = score.stderr, score.k
+    return (
+        0 <= score.value <= 1
+        and (stderr is None or 0 <= stderr < math.inf)
+        and score.n >= 1
+        and (k is None or k >= 1)
+    )
 
 
 def _check_score(place: str, score: Score, faults: Faults) -> None:

@@ -13,6 +13,7 @@ from typing import Any
 from peft_bench.errors import Faults, MissingError, PeftBenchError, UsageError
 from peft_bench.records.check import check
 from peft_bench.records.model import SCHEMA_VERSION, RunRecord, StoredRecord
+from peft_bench.records.paused import collector_paused
 from peft_bench.schema import read
 
 RECORD_NAME = "record.json"
@@ -77,9 +78,13 @@ def read_record(path: Path) -> RunRecord:
         UsageError: when it is no record: no JSON, a newer schema, unknown or missing keys, values
             of a wrong type or out of range. All faults are told at once.
     """
-    file = path / RECORD_NAME if path.is_dir() else path
+    return _read_file(path / RECORD_NAME if path.is_dir() else path)
+
+
+def _read_file(file: Path) -> RunRecord:
     try:
-        text = file.read_text(encoding="utf-8")
+        with open(file, "rb") as stream:  # noqa: PTH123 - thousands of files
+            text = stream.read().decode()
     except FileNotFoundError as error:
         raise MissingError(
             place=str(file),
@@ -109,14 +114,14 @@ def find_records(paths: Iterable[Path]) -> tuple[list[StoredRecord], list[PeftBe
         The records, sorted by folder, each once; and one problem for each that cannot be read
         and each path that holds none.
     """
-    folders: dict[Path, Path] = {}  # by resolved path, so that overlapping paths count once
+    folders: dict[object, Path] = {}  # by inode, so that overlapping paths count once
     problems: list[PeftBenchError] = []
     for path in paths:
         before = len(folders) + len(problems)
         seen = False
         for folder in _evaluations(path, problems):
             seen = True
-            folders.setdefault(folder.resolve(), folder)
+            folders.setdefault(_identity(folder), folder)
         if not seen and len(folders) + len(problems) == before:
             problems.append(
                 MissingError(
@@ -126,12 +131,21 @@ def find_records(paths: Iterable[Path]) -> tuple[list[StoredRecord], list[PeftBe
                 )
             )
     records = []
-    for folder in sorted(folders.values()):
-        try:
-            records.append(StoredRecord(read_record(folder), folder))
-        except PeftBenchError as problem:
-            problems.append(problem)
+    with collector_paused():
+        for folder in sorted(folders.values()):
+            try:
+                records.append(StoredRecord(_read_file(folder / RECORD_NAME), folder))
+            except PeftBenchError as problem:
+                problems.append(problem)
     return records, problems
+
+
+def _identity(folder: Path) -> object:
+    try:
+        stat = os.stat(folder)  # noqa: PTH116 - thousands of folders
+    except OSError:
+        return folder
+    return stat.st_dev, stat.st_ino
 
 
 def _evaluations(path: Path, problems: list[PeftBenchError]) -> Iterator[Path]:

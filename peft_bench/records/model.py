@@ -32,7 +32,7 @@ class TaskRecord:
     Attributes:
         task: The harness' name of the task.
         version: The task's own version; raised when its scores change.
-        n: Items scored.
+        n: Items that the primary metric scores; 0 (and no scores) where the data holds none.
         scores: By metric: ``em@1``, ``em@10_ast``, ``codebleu``, ``pass@1`` and so on.
         primary_metric: The one the leaderboard sorts by; a key of ``scores``.
         num_fewshot: Worked examples before each question.
@@ -45,7 +45,8 @@ class TaskRecord:
         data_sha256: By split, the checksum of the rows.
         marks: Free text that a reader of the score must see, such as ``10 of 543 problems``.
         samples_file: The harness' samples, relative to the evaluation's folder, with ``/``.
-        ids_sha256: :func:`hash_ids` of the items scored.
+        ids_sha256: :func:`hash_ids` of the items that the primary metric scores.
+        kept_apart: Items that cannot be scored here, since their reference fails on this machine.
     """
 
     task: str
@@ -64,6 +65,7 @@ class TaskRecord:
     marks: tuple[str, ...] = ()
     samples_file: str | None = None
     ids_sha256: str | None = None
+    kept_apart: int = 0
 
 
 @dataclass(frozen=True)
@@ -84,7 +86,15 @@ class ModelRecord:
 
 @dataclass(frozen=True)
 class AdapterRecord:
-    """The adapter, cited by the hash of its content, and what its training cost."""
+    """The adapter, cited by the hash of its content, and what its training cost.
+
+    Attributes:
+        seed: Of its training.
+        variant_sha256: :func:`peft_bench.records.variant_sha256` of its recipe: equal for adapters
+            that differ in the seed only.
+        trained_on: Names of the data sets; several for a joint adapter.
+        reserved_peak_bytes: Highest device memory reserved, where the device tells.
+    """
 
     name: str
     sha256: str
@@ -95,6 +105,12 @@ class AdapterRecord:
     train_wall_s: float | None = None
     train_tokens_per_s: float | None = None
     train_peak_bytes: int | None = None
+    seed: int | None = None
+    variant_sha256: str | None = None
+    trained_on: tuple[str, ...] = ()
+    reserved_peak_bytes: int | None = None
+    train_tokens: int | None = None
+    train_loss: float | None = None
 
 
 @dataclass(frozen=True)
@@ -141,3 +157,14 @@ class ItemScores(NamedTuple):
     ids: tuple[str, ...]
     groups: tuple[str, ...]
     values: tuple[float, ...]
+
+
+class ItemStatistics(NamedTuple):
+    """What each item adds to the sums that a metric is a function of; see :class:`ItemScores`.
+
+    An item's statistics are its row in ``values``: a single number where the metric is a mean.
+    """
+
+    ids: tuple[str, ...]
+    groups: tuple[str, ...]
+    values: tuple[tuple[float, ...], ...]

@@ -12,7 +12,7 @@ from typing import Any
 
 from peft_bench.errors import MissingError, PeftBenchError, UsageError
 from peft_bench.records.check import is_inside
-from peft_bench.records.model import ItemScores, TaskRecord
+from peft_bench.records.model import ItemScores, ItemStatistics, TaskRecord
 
 # CoNaLa's hub rows number the snippets of a question within its id ("11840111-96"): taken whole,
 # every row would pass for a question of its own, and the error of a mean would be understated.
@@ -38,9 +38,26 @@ def per_item_scores(folder: Path, task: TaskRecord, metric: str) -> ItemScores:
         metric: A metric whose score is the mean of a number an item; corpus metrics have none.
 
     Raises:
-        MissingError: when the samples were not kept, or lack the metric.
+        MissingError: when the samples were not kept, or no item has the metric.
         UsageError: when the samples contradict the record: broken lines, items twice, another
             number of items, other items, a value that is no finite number.
+    """
+    found = per_item_statistics(folder, task, metric)
+    for item, value in zip(found.ids, found.values, strict=True):
+        # A corpus metric keeps statistics here, whose mean is no score.
+        if len(value) != 1:
+            raise _broken(
+                f"{folder}: {task.task}: {item}", f"{metric} is {str(value)[:60]!r}, no number"
+            )
+    return ItemScores(found.ids, found.groups, tuple(value[0] for value in found.values))
+
+
+def per_item_statistics(folder: Path, task: TaskRecord, metric: str) -> ItemStatistics:
+    """As :func:`per_item_scores`, for corpus metrics too: an item's statistics, or its number.
+
+    Raises:
+        MissingError: as there.
+        UsageError: as there, and when items have different numbers of statistics.
     """
     if task.samples_file is None or not is_inside(task.samples_file):
         raise MissingError(
@@ -51,7 +68,7 @@ def per_item_scores(folder: Path, task: TaskRecord, metric: str) -> ItemScores:
     path = folder / task.samples_file
     try:
         with path.open(encoding="utf-8", newline="\n") as lines:
-            rows = [
+            found = [
                 _read_line(f"{path}, line {number}", line, metric)
                 for number, line in enumerate(lines, 1)
                 if line.strip()
@@ -62,16 +79,26 @@ def per_item_scores(folder: Path, task: TaskRecord, metric: str) -> ItemScores:
         raise MissingError(
             place=str(path), problem=f"samples cannot be read ({why})", remedy="Evaluate again"
         ) from error
-    scores = ItemScores(
+    rows = [row for row in found if row is not None]
+    if found and not rows:
+        raise MissingError(
+            place=str(path),
+            problem=f"has no {metric}",
+            remedy="Choose a metric that is kept by item",
+        )
+    scores = ItemStatistics(
         ids=tuple(row[0] for row in rows),
         groups=tuple(row[1] for row in rows),
         values=tuple(row[2] for row in rows),
     )
-    _check_items(path, scores, task)
+    if len({len(value) for value in scores.values}) > 1:
+        raise _broken(str(path), f"{metric} has more statistics in some items than in others")
+    _check_items(path, scores, task, metric)
     return scores
 
 
-def _read_line(place: str, line: str, metric: str) -> tuple[str, str, float]:
+def _read_line(place: str, line: str, metric: str) -> tuple[str, str, tuple[float, ...]] | None:
+    """Id, group and statistics; None for an item that the metric does not score."""
     try:
         sample = json.loads(line, parse_int=_parse_int)
     except (ValueError, RecursionError) as error:
@@ -79,12 +106,11 @@ def _read_line(place: str, line: str, metric: str) -> tuple[str, str, float]:
     if not isinstance(sample, dict) or "doc_id" not in sample:
         raise _broken(place, "has no doc_id")
     if metric not in sample:
-        raise MissingError(
-            place=place, problem=f"has no {metric}", remedy="Choose a metric that is kept by item"
-        )
+        return None
     value = sample[metric]
-    # A corpus metric keeps texts here, and NaN would make every mean NaN.
-    if not isinstance(value, bool | int | float) or not math.isfinite(value):
+    numbers = value if isinstance(value, list) and value else [value]
+    # Other harness tasks keep texts here, and NaN would make every mean NaN.
+    if not all(isinstance(one, bool | int | float) and math.isfinite(one) for one in numbers):
         raise _broken(place, f"{metric} is {str(value)[:60]!r}, no finite number")
     document = sample.get("doc")
     if not isinstance(document, dict):
@@ -92,18 +118,21 @@ def _read_line(place: str, line: str, metric: str) -> tuple[str, str, float]:
     item = str(_first(document.get("id"), sample["doc_id"]))
     group = str(_first(document.get("question_id"), item))
     snippet = _NUMBERED_SNIPPET.fullmatch(group)
-    return item, snippet[1] if snippet else group, float(value)
+    return item, snippet[1] if snippet else group, tuple(map(float, numbers))
 
 
-def _check_items(path: Path, scores: ItemScores, task: TaskRecord) -> None:
+def _check_items(path: Path, scores: ItemStatistics, task: TaskRecord, metric: str) -> None:
     seen: set[str] = set()
     for item in scores.ids:
         if item in seen:
             raise _broken(str(path), f"item {item!r} is there twice")
         seen.add(item)
-    if len(scores.ids) != task.n:
-        raise _broken(str(path), f"has {len(scores.ids)} items where the record counts {task.n}")
-    if task.ids_sha256 is not None and hash_ids(scores.ids) != task.ids_sha256:
+    n = task.scores[metric].n if metric in task.scores else task.n
+    if len(scores.ids) != n:
+        raise _broken(str(path), f"has {len(scores.ids)} items where the record counts {n}")
+    # The hash is that of the items that the primary metric scores.
+    whole = task.ids_sha256 is not None and n == task.n
+    if whole and hash_ids(scores.ids) != task.ids_sha256:
         raise _broken(str(path), "has other items than the record's ids_sha256 says")
 
 

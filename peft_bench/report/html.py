@@ -13,6 +13,9 @@ from importlib.resources import files
 from itertools import groupby
 
 from peft_bench.report import text
+from peft_bench.report.bars import approach_bars, comparable_rows, memory_bars, method_bars
+from peft_bench.report.explorer import Explored, render_explorer
+from peft_bench.report.html_costs import render_costs
 from peft_bench.report.html_table import render_table
 from peft_bench.report.markup import Markup, tag
 from peft_bench.report.plots import COSTS, cost_plot, score_plot
@@ -20,13 +23,19 @@ from peft_bench.report.row import LEADERBOARD_SCHEMA_VERSION, LeaderboardRow
 
 Rows = Sequence[LeaderboardRow]
 
+_PLOTTED = 40  # runs of a task in its first plot
+_LISTED = 500  # rows of the table
 
-def render_html(rows: Rows, *, title: str) -> str:
+
+def render_html(rows: Rows, *, title: str, explored: Sequence[Explored] = ()) -> str:
     """The page as text.
+
+    Of more than 500 rows the table has the first of each task, and says so.
 
     Args:
         rows: In the order the table first shows; runs of one task next to each other.
         title: The page's heading.
+        explored: Problems and answers, a task each.
     """
     style = Markup(_resource("page.css"))
     script = Markup(_resource("page.js"))
@@ -45,8 +54,14 @@ def render_html(rows: Rows, *, title: str) -> str:
         tag(
             "body",
             tag("header", tag("h1", title), tag("p", _summary(rows))),
-            tag("main", *_tasks(rows), render_table(rows)),
-            _footer(),
+            tag(
+                "main",
+                *_tasks(rows),
+                render_table(_first(rows), left_out=len(rows) - len(_first(rows))),
+                render_costs(rows),
+                render_explorer(explored),
+            ),
+            _footer(rows),
             tag("script", script),
         ),
         lang="en",
@@ -74,27 +89,59 @@ def _summary(rows: Rows) -> str:
     )
 
 
+def _first(rows: Rows) -> Rows:
+    """As many rows as a page bears, the first ones of every task."""
+    if len(rows) <= _LISTED:
+        return rows
+    tasks = len({row.task for row in rows})
+    each, seen, kept = max(1, _LISTED // tasks), dict[str, int](), []
+    for row in rows:
+        seen[row.task] = seen.get(row.task, 0) + 1
+        if seen[row.task] <= each:
+            kept.append(row)
+    return kept
+
+
 def _tasks(rows: Rows) -> list[Markup]:
-    """A section a task: the scores, then scores against cost where it is known."""
+    """A section a task: the scores, bars by model and method, scores against known costs."""
     sections = []
-    for (task, version, metric), group in groupby(
-        rows, key=lambda row: (row.task, row.task_version, row.primary_metric)
-    ):
+    families: dict[str, list[LeaderboardRow]] = {}
+    for row in rows:
+        families.setdefault(text.family(row), []).append(row)
+    for (task, metric), group in groupby(rows, key=lambda row: (row.task, row.primary_metric)):
         members = list(group)
         costs = [plot for cost in COSTS if (plot := cost_plot(members, cost)) is not None]
+        versions = ", ".join(dict.fromkeys(row.task_version for row in members))
+        left_out = len(members) - _PLOTTED
+        related = comparable_rows(
+            row for row in families[text.family(members[0])] if row.primary_metric == metric
+        )
         sections.append(
             tag(
                 "section",
-                tag("h2", task, " ", tag("small", f"{metric}, version {version}")),
-                _legend(members),
-                tag("figure", score_plot(members), class_="scores"),
+                tag("h2", task, " ", tag("small", f"{metric}, version {versions}")),
+                _legend(members, bool(costs)),
+                tag("figure", score_plot(members[:_PLOTTED]), class_="scores"),
+                tag("p", f"{left_out} more runs are not drawn.", class_="note")
+                if left_out > 0
+                else "",
+                _figures(task, related),
                 tag("div", *costs, class_="costs") if costs else "",
             )
         )
     return sections
 
 
-def _legend(rows: Rows) -> Markup:
+def _figures(task: str, related: Rows) -> Markup | str:
+    """Bars of the task's rows and those of its like with retrieval, under the task itself."""
+    if not related or related[0].task.removesuffix("_rag") != task:
+        return ""
+    drawn = [make(related) for make in (method_bars, approach_bars, memory_bars)]
+    figures = [figure for figure in drawn if figure is not None]
+    return tag("div", *figures, class_="figures") if figures else ""
+
+
+def _legend(rows: Rows, costs: bool) -> Markup:
     entries = [("base", "base model"), ("adapter", "with adapter")]
     shown = [(kind, name) for kind, name in entries if any(_is(row, kind) for row in rows)]
     items = [tag("li", tag("i", class_=f"key {kind}"), name) for kind, name in shown]
@@ -104,6 +151,10 @@ def _legend(rows: Rows) -> Markup:
         )
     if any(row.primary_stderr for row in rows):
         items.append(tag("li", tag("i", class_="key interval"), "95 % interval"))
+    if any(not row.comparable for row in rows):
+        items.append(tag("li", tag("i", class_="key odd"), "not comparable with the others"))
+    if costs:
+        items.append(tag("li", tag("i", class_="key front"), "no other run beats these"))
     return tag("ul", *items, class_="legend")
 
 
@@ -111,19 +162,21 @@ def _is(row: LeaderboardRow, kind: str) -> bool:
     return (row.method == "none") == (kind == "base")
 
 
-def _footer() -> Markup:
-    return tag(
-        "footer",
-        tag(
-            "p",
-            f"A score is shown with {text.PLUS_MINUS} one standard error; bars in the plots are "
-            "the score with 1.96 standard errors either way. A difference is from the base model "
-            "alone on the same items, in points, with its 95 % interval and p by paired "
-            "bootstrap over questions; it is empty where no comparable run of the base model is "
-            "among the runs.",
-        ),
-        tag("p", f"Leaderboard schema {LEADERBOARD_SCHEMA_VERSION}."),
-    )
+def _footer(rows: Rows) -> Markup:
+    said = [
+        f"A score is shown with {text.PLUS_MINUS} one standard error; bars in the plots are the "
+        "score with 1.96 standard errors either way, or the range over seeds where there are "
+        "several. A difference is from the base model alone (for adapters with as many examples "
+        "in the prompt) on the same items, in points, with its 95 % interval and p by paired "
+        "bootstrap over questions, Holm's p corrected for all differences on the board; it is "
+        "empty where no comparable run of the base model is among the runs.",
+        "A row is not comparable, and not ranked, if it differs from most rows of its task in "
+        "task version, profile, sandbox level, data or scored items.",
+    ]
+    if any(row.pscp is not None for row in rows):
+        said.append(text.PSCP_NOTE)
+    said.append(f"Leaderboard schema {LEADERBOARD_SCHEMA_VERSION}.")
+    return tag("footer", *(tag("p", paragraph) for paragraph in said))
 
 
 def _resource(name: str) -> str:

@@ -23,9 +23,12 @@ class _Column:
     extra: bool = False
 
 
-def render_table(rows: Rows) -> Markup:
-    """The controls, hidden until the script shows them, and the table."""
-    shown = [*_main_columns(), *_extra_columns(rows)]
+def render_table(rows: Rows, *, left_out: int = 0) -> Markup:
+    """The controls, hidden until the script shows them, and the table.
+
+    ``left_out`` rows are told to be in the CSV file only.
+    """
+    shown = [*_main_columns(rows), *_extra_columns(rows)]
     tasks = list(dict.fromkeys(row.task for row in rows))
     controls = [
         tag("label", "Filter ", tag("input", type="search", id="filter", autocomplete="off")),
@@ -51,6 +54,7 @@ def render_table(rows: Rows) -> Markup:
             "tr",
             *(_cell(i, column, row) for i, column in enumerate(shown)),
             data_task=row.task,
+            data_odd=not row.comparable,
             data_demonstration=row.demonstration,
         )
         for row in rows
@@ -58,7 +62,15 @@ def render_table(rows: Rows) -> Markup:
     return tag(
         "section",
         tag("h2", "All runs"),
-        tag("div", *controls, tag("output", id="count"), id="controls", hidden=True),
+        tag("p", f"{left_out} more are in the CSV file.", class_="note") if left_out else "",
+        tag(
+            "div",
+            *controls,
+            tag("output", id="count"),
+            id="controls",
+            class_="controls",
+            hidden=True,
+        ),
         tag(
             "div",
             tag("table", tag("thead", head), tag("tbody", *body), id="runs"),
@@ -70,12 +82,22 @@ def render_table(rows: Rows) -> Markup:
     )
 
 
-def _main_columns() -> list[_Column]:
+def _main_columns(rows: Rows) -> list[_Column]:
+    several = any(row.seeds > 1 for row in rows)
     return [
         _Column("Run", _run, lambda row: row.run),
+        _Column(
+            "#",
+            lambda row: "" if row.rank is None else str(row.rank),
+            lambda row: row.rank,
+            number=True,
+        ),
         _Column("Task", _task, lambda row: row.task),
         _Column("Method", text.method, lambda row: row.method),
         _Column("Score", text.score, lambda row: row.primary_value, number=True),
+        _Column(
+            "Over seeds", text.seeds, lambda row: row.seeds_mean, number=True, extra=not several
+        ),
         _Column("Difference [95 %]", text.difference, lambda row: row.difference, number=True),
         _Column(
             "p",
@@ -83,7 +105,15 @@ def _main_columns() -> list[_Column]:
             lambda row: row.difference_p,
             number=True,
         ),
-        _Column("n", lambda row: str(row.n), lambda row: row.n, number=True),
+        _Column(
+            "p (Holm)",
+            lambda row: text.p_value(row.difference_p_holm),
+            lambda row: row.difference_p_holm,
+            number=True,
+        ),
+        _Column(
+            "n", lambda row: "" if row.n is None else str(row.n), lambda row: row.n, number=True
+        ),
         _Column(
             "Trainable",
             lambda row: text.count(row.trainable_parameters),
@@ -109,23 +139,26 @@ _IN_MAIN = {
     *("run", "task", "task_version", "model", "method", "n", "primary_metric", "marks"),
     *("demonstration", "trainable_parameters", "train_wall_s", "train_peak_bytes"),
     *("primary_value", "primary_stderr"),
-    *("difference", "difference_low", "difference_high", "difference_p"),
+    *("difference", "difference_low", "difference_high", "difference_p", "difference_p_holm"),
+    *("rank", "comparable", "seeds", "seeds_mean", "seeds_low", "seeds_high"),
 }
 
 
 def _extra_columns(rows: Rows) -> list[_Column]:
     """The CSV file's columns that the main ones do not show, as they stand there."""
     header = columns(rows)
+    all_cells = {id(row): cells(row, header) for row in rows}
     found = []
     for i, name in enumerate(header):
-        if name in _IN_MAIN:
+        empty = all(line[i] is None for line in all_cells.values())
+        if name in _IN_MAIN or (empty and name not in FIXED_COLUMNS):
             continue
 
         def value(row: LeaderboardRow, i: int = i) -> Cell:
-            return cells(row, header)[i]
+            return all_cells[id(row)][i]
 
         def show(row: LeaderboardRow, i: int = i, metric: bool = name not in FIXED_COLUMNS) -> str:
-            return _plain(cells(row, header)[i], metric)
+            return _plain(all_cells[id(row)][i], metric)
 
         number = any(type(value(row)) in (int, float) for row in rows)
         found.append(_Column(name, show, value, number=number, extra=True))

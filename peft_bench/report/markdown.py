@@ -9,8 +9,11 @@ from itertools import groupby
 from peft_bench.report import text
 from peft_bench.report.row import LeaderboardRow
 
-_HEADER = ("Run", "Model", "Method", "Score", "Difference [95 %]", "p", "Trainable", "Marks")
-_RULE = (":--", ":--", ":--", "--:", "--:", "--:", "--:", ":--")
+_HEADER = (
+    *("#", "Run", "Model", "Method", "Score", "Over seeds", "Difference [95 %]", "p (Holm)"),
+    *("Trainable", "Peak memory", "Marks"),
+)
+_RULE = ("--:", ":--", ":--", ":--", "--:", "--:", "--:", "--:", "--:", "--:", ":--")
 _SPECIAL = re.compile(r"([\\`*_\[\]<>|~&])")
 
 
@@ -22,40 +25,48 @@ def to_markdown(rows: Sequence[LeaderboardRow]) -> str:
     parts = ["# Leaderboard\n"]
     if not rows:
         parts.append("No runs.\n")
-    for (task, version, metric), group in groupby(
-        rows, key=lambda row: (row.task, row.task_version, row.primary_metric)
-    ):
+    for (task, metric), group in groupby(rows, key=lambda row: (row.task, row.primary_metric)):
         members = list(group)
-        sizes = sorted({row.n for row in members})
-        n = str(sizes[0]) if len(sizes) == 1 else f"{sizes[0]} to {sizes[-1]}"
+        version = ", ".join(dict.fromkeys(row.task_version for row in members))
+        sizes = sorted({row.n for row in members if row.n is not None})
+        n = "unknown" if not sizes else str(sizes[0])
+        if len(sizes) > 1:
+            n = f"{sizes[0]} to {sizes[-1]}"
         parts.append(
-            f"## {_escape(task)}\n\n{_escape(metric)}, in %; task version {_escape(version)}, "
+            f"## {escape(task)}\n\n{escape(metric)}, in %; task version {escape(version)}, "
             f"n = {n}\n"
         )
         lines = [_HEADER, _RULE, *(_line(row) for row in members)]
         parts.append("".join(f"| {' | '.join(line)} |\n" for line in lines))
     parts.append(
         f"Scores are shown with {text.PLUS_MINUS} one standard error. A difference is from the "
-        "base model on the same items, in points, with its 95 % interval and p by paired "
-        "bootstrap over questions.\n"
+        "base model on the same items, in points, with its 95 % interval by paired bootstrap over "
+        "questions; p is corrected by Holm for all differences on the board. A row without a rank "
+        "is not comparable with the others of its task, or unfinished.\n"
     )
+    if any(row.pscp is not None for row in rows):
+        parts.append(f"{text.PSCP_NOTE} It is in the CSV file.\n")
     return "\n".join(parts)
 
 
 def _line(row: LeaderboardRow) -> tuple[str, ...]:
     return (
-        _escape(row.run),
-        _escape(row.model),
-        _escape(text.method(row)),
+        "" if row.rank is None else str(row.rank),
+        escape(row.run),
+        escape(row.model),
+        escape(text.method(row)),
         text.score(row),
-        _escape(text.difference(row)),
-        _escape(text.p_value(row.difference_p)),
+        escape(text.seeds(row)),
+        escape(text.difference(row)),
+        escape(text.p_value(row.difference_p_holm)),
         text.count(row.trainable_parameters),
-        _escape("; ".join(text.remarks(row))),
+        text.size(row.train_peak_bytes),
+        escape("; ".join(text.remarks(row))),
     )
 
 
-def _escape(value: str) -> str:
+def escape(value: str) -> str:
+    """The text as it stands, whatever Markdown or GitHub would make of it."""
     escaped = _SPECIAL.sub(r"\\\1", text.printable(value))
     # GitHub links addresses and mentions in plain text; an entity in their midst stops it.
     escaped = escaped.replace("://", ":&#47;&#47;").replace("www.", "www&#46;")

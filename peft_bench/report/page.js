@@ -55,3 +55,117 @@
   field("controls").addEventListener("input", update);
   update();
 })();
+
+// Shows single problems. Everything a model wrote is set as text, so it can never become markup.
+(() => {
+  const source = document.getElementById("explored");
+  if (source === null) return;
+  const tasks = JSON.parse(source.textContent);
+  const field = (id) => document.getElementById(`explored-${id}`);
+  const make = (name, className, text) => {
+    const element = document.createElement(name);
+    if (className) element.className = className;
+    if (text !== undefined) element.textContent = text;
+    return element;
+  };
+  const fill = (select, labels, chosen) => {
+    select.replaceChildren(...labels.map((label, i) => {
+      const option = make("option", "", label);
+      option.value = String(i);
+      return option;
+    }));
+    select.value = String(chosen);
+  };
+  const SHOW = [
+    ["all problems", () => true],
+    ["only left is better", (a, b) => a > b],
+    ["only right is better", (a, b) => b > a],
+    ["both score", (a, b) => a > 0 && b > 0],
+    ["neither scores", (a, b) => !(a > 0) && !(b > 0)],
+  ];
+  let task;
+  let current = 0;
+  const side = (name) => Number(field(name).value);
+  const number = (value) => (value === null ? "" : (100 * value).toFixed(0));
+  const chip = (value) => make(
+    "span", `chip ${value === null ? "" : value > 0 ? "right" : "wrong"}`, number(value),
+  );
+
+  const answers = (problem, run) => {
+    const box = make("div");
+    const value = problem.values[run];
+    box.append(make("h4", "", task.runs[run].label
+      + (value === null ? "" : `: ${task.metric} ${number(value)}`)));
+    problem.answers[run].forEach(([text, right, said], i) => {
+      const row = make("div", right ? "answer right" : "answer");
+      const body = make("div");
+      body.append(make("pre", "", text));
+      if (said) body.append(make("span", "said", said));
+      row.append(make("span", "place", String(i + 1)), body);
+      box.append(row);
+    });
+    if (problem.answers[run].length === 0) box.append(make("p", "note", "no answers kept"));
+    return box;
+  };
+
+  const problem = () => {
+    const shown = task.problems[current];
+    const sides = make("div", "sides");
+    sides.append(answers(shown, side("left")));
+    if (side("right") !== side("left")) sides.append(answers(shown, side("right")));
+    field("problem").replaceChildren(
+      make("h3", "", shown.id),
+      make("h4", "", "Prompt"), make("pre", "", shown.prompt),
+      make("h4", "", "Reference"), make("pre", "", shown.reference),
+      sides,
+    );
+    for (const button of field("list").querySelectorAll("button")) {
+      button.setAttribute("aria-current", String(Number(button.dataset.place) === current));
+    }
+  };
+
+  const list = () => {
+    const keep = SHOW[Number(field("show").value)][1];
+    const [left, right] = [side("left"), side("right")];
+    const places = task.problems.map((_, i) => i).filter((i) => {
+      const { values } = task.problems[i];
+      return keep(values[left] ?? 0, values[right] ?? 0);
+    });
+    field("list").replaceChildren(...places.map((i) => {
+      const { id, values } = task.problems[i];
+      const item = make("li");
+      const button = make("button");
+      button.type = "button";
+      button.dataset.place = String(i);
+      button.append(make("span", "", id), chip(values[left]), chip(values[right]));
+      button.addEventListener("click", () => { current = i; problem(); });
+      item.append(button);
+      return item;
+    }));
+    if (!places.includes(current) && places.length > 0) [current] = places;
+    field("note").textContent = `${places.length} of ${task.problems.length} problems shown; the page`
+      + ` has ${task.problems.length} of ${task.ofProblems} problems, ${task.runs.length} of`
+      + ` ${task.ofRuns} runs.`;
+    problem();
+  };
+
+  const choose = () => {
+    task = tasks[Number(field("task").value)];
+    current = 0;
+    const labels = task.runs.map((run) => run.label);
+    const names = task.runs.map((run) => run.name);
+    const adapted = task.runs.findIndex((run) => names.includes(run.baseline));
+    const right = adapted < 0 ? Math.min(1, names.length - 1) : adapted;
+    fill(field("left"), labels, adapted < 0 ? 0 : names.indexOf(task.runs[adapted].baseline));
+    fill(field("right"), labels, right);
+    list();
+  };
+
+  fill(field("task"), tasks.map((each) => `${each.task} (${each.metric})`), 0);
+  fill(field("show"), SHOW.map(([label]) => label), 0);
+  field("task").addEventListener("input", choose);
+  for (const name of ["left", "right", "show"]) field(name).addEventListener("input", list);
+  document.getElementById("unscripted").hidden = true;
+  document.getElementById("explorer").hidden = false;
+  choose();
+})();

@@ -16,6 +16,8 @@ _LEFT, _MIDDLE, _RIGHT = 250, 430, 140
 _LINE = 28
 _CHARS = 30  # of a label in the left column
 
+_MARKS = 60  # runs in a plot of scores against cost
+
 _SCATTER_WIDTH, _SCATTER_HEIGHT = 400, 280
 _MARGIN_LEFT, _MARGIN_RIGHT, _MARGIN_TOP, _MARGIN_BOTTOM = 44, 36, 16, 28
 
@@ -45,8 +47,8 @@ def score_plot(rows: Sequence[LeaderboardRow]) -> Markup:
     parts = []
     for tick in ticks:
         at = _LEFT + tick * scale
-        parts.append(_line(at, top, at, height - bottom, "axis" if tick == 0 else "grid"))
-        parts.append(_text(at, height - bottom + 18, f"{tick:g}", "tick", "middle"))
+        parts.append(svg_line(at, top, at, height - bottom, "axis" if tick == 0 else "grid"))
+        parts.append(svg_text(at, height - bottom + 18, f"{tick:g}", "tick", "middle"))
     for i, row in enumerate(rows):
         y = top + _LINE * (i + 0.5)
         low, high = _bar(row)
@@ -54,14 +56,14 @@ def score_plot(rows: Sequence[LeaderboardRow]) -> Markup:
             tag(
                 "g",
                 tag("title", describe(row)),
-                _text(_LEFT - 12, y + 4, _label(row), "label", "end"),
-                _line(x(low), y, x(high), y, f"bar {_kind(row)}") if high > low else "",
+                svg_text(_LEFT - 12, y + 4, _label(row), "label", "end"),
+                svg_line(x(low), y, x(high), y, f"bar {_kind(row)}") if high > low else "",
                 _mark(row, x(row.primary_value), y),
-                _text(_LEFT + _MIDDLE + 16, y + 4, text.score(row), "value", "start"),
+                svg_text(_LEFT + _MIDDLE + 16, y + 4, text.score(row), "value", "start"),
             )
         )
     names = f"{rows[0].primary_metric} on {rows[0].task}"
-    return _svg(_LEFT + _MIDDLE + _RIGHT, height, f"Scores: {names}", parts)
+    return svg(_LEFT + _MIDDLE + _RIGHT, height, f"Scores: {names}", parts)
 
 
 @dataclass(frozen=True)
@@ -82,9 +84,12 @@ COSTS = (
 
 def cost_plot(rows: Sequence[LeaderboardRow], cost: Cost) -> Markup | None:
     """The runs' scores against a cost; None where fewer than two runs have told theirs."""
-    known = [(row, value) for row in rows if (value := cost.of(row))]
+    known = [(row, value) for row in rows if row.comparable and (value := cost.of(row))]
     if len(known) < 2:
         return None
+    front = {id(row) for row in pareto(known)}
+    # The best of many, and always those that no other beats.
+    known = [(row, value) for i, (row, value) in enumerate(known) if i < _MARKS or id(row) in front]
     values = [value for _, value in known]
     positions = _log_ticks(values) if cost.logarithmic else _byte_ticks(max(values))
     scores = [tick / 100 for tick in _score_ticks([row for row, _ in known])]
@@ -104,24 +109,40 @@ def cost_plot(rows: Sequence[LeaderboardRow], cost: Cost) -> Markup | None:
     parts = []
     for share in scores:
         parts.append(
-            _line(_MARGIN_LEFT, y(share), right, y(share), "axis" if not share else "grid")
+            svg_line(_MARGIN_LEFT, y(share), right, y(share), "axis" if not share else "grid")
         )
-        parts.append(_text(_MARGIN_LEFT - 8, y(share) + 4, f"{share * 100:g}", "tick", "end"))
+        parts.append(svg_text(_MARGIN_LEFT - 8, y(share) + 4, f"{share * 100:g}", "tick", "end"))
     for at in positions:
-        parts.append(_line(x(at), low, x(at), low + 4, "axis"))
-        parts.append(_text(x(at), low + 18, _tick(cost.show(round(at))), "tick", "middle"))
+        parts.append(svg_line(x(at), low, x(at), low + 4, "axis"))
+        parts.append(svg_text(x(at), low + 18, tick_label(cost.show(round(at))), "tick", "middle"))
     points = [(row, x(value), y(row.primary_value)) for row, value in known]
+    steps = sorted((px, py) for row, px, py in points if id(row) in front)
+    if len(steps) > 1:
+        path = " ".join(f"{px:g},{py:g}" for px, py in steps)
+        parts.append(tag("polyline", points=path, class_="front"))
     parts += _points(points, right)
     metric = f"{rows[0].primary_metric} against {cost.name}"
-    plot = _svg(_SCATTER_WIDTH, _SCATTER_HEIGHT, f"{metric} on {rows[0].task}", parts)
+    plot = svg(_SCATTER_WIDTH, _SCATTER_HEIGHT, f"{metric} on {rows[0].task}", parts)
     note = " (log scale)" if cost.logarithmic else ""
     return tag("figure", tag("figcaption", metric + note), plot)
+
+
+def pareto(known: Sequence[tuple[LeaderboardRow, int]]) -> list[LeaderboardRow]:
+    """The runs that no other run beats: none scores higher for as much or less."""
+    front: list[LeaderboardRow] = []
+    best = -math.inf
+    for row, _ in sorted(known, key=lambda pair: (pair[1], -pair[0].primary_value)):
+        if row.primary_value > best:
+            best = row.primary_value
+            front.append(row)
+    return front
 
 
 def describe(row: LeaderboardRow) -> str:
     """A run in a sentence, for those who point at its mark or have it read aloud."""
     said = [f"{row.run}: {row.primary_metric} {text.score(row)} %", text.method(row), row.model]
-    return ", ".join([*said, f"n = {row.n}", *text.remarks(row)])
+    counted = [] if row.n is None else [f"n = {row.n}"]
+    return ", ".join([*said, *counted, *text.remarks(row)])
 
 
 def nice_ticks(low: float, high: float) -> list[float]:
@@ -138,7 +159,7 @@ def _score_ticks(rows: Sequence[LeaderboardRow]) -> list[float]:
     return nice_ticks(0.0, max(0.01, *(_bar(row)[1] for row in rows)) * 100)
 
 
-def _tick(shown: str) -> str:
+def tick_label(shown: str) -> str:
     """A quantity without idle zeros: ``2 GiB`` for ``2.00 GiB``."""
     number, blank, unit = shown.partition(" ")
     if "." in number:
@@ -174,7 +195,7 @@ def _points(points: Sequence[tuple[LeaderboardRow, float, float]], right: float)
             if box[0] < _MARGIN_LEFT or box[2] > right + _MARGIN_RIGHT or _overlaps(box, taken):
                 continue
             taken.append(box)
-            label = _text(px + dx, py + dy, name, "label", anchor)
+            label = svg_text(px + dx, py + dy, name, "label", anchor)
             break
         drawn.append(tag("g", tag("title", describe(row)), _mark(row, px, py), label))
     return drawn
@@ -196,6 +217,8 @@ def _bar(row: LeaderboardRow) -> tuple[float, float]:
 
 def _kind(row: LeaderboardRow) -> str:
     kind = "base" if row.method == "none" else "adapter"
+    if not row.comparable:
+        kind += " odd"
     return f"{kind} demonstration" if row.demonstration else kind
 
 
@@ -212,20 +235,27 @@ def _mark(row: LeaderboardRow, x: float, y: float) -> Markup:
     return tag("circle", cx=x, cy=y, r=5.5, class_=class_)
 
 
-def _line(x1: float, y1: float, x2: float, y2: float, class_: str) -> Markup:
+def svg_line(x1: float, y1: float, x2: float, y2: float, class_: str) -> Markup:
+    """A straight line."""
     return tag("line", x1=x1, y1=y1, x2=x2, y2=y2, class_=class_)
 
 
-def _text(x: float, y: float, value: str, class_: str, anchor: str) -> Markup:
+def svg_text(x: float, y: float, value: str, class_: str, anchor: str) -> Markup:
+    """A text at a place, by its start, middle or end."""
     return tag("text", value, x=x, y=y, class_=class_, text_anchor=anchor)
 
 
-def _svg(width: float, height: float, title: str, parts: Sequence[Markup]) -> Markup:
+def svg(
+    width: float, height: float, title: str, parts: Sequence[Markup], class_: str | None = None
+) -> Markup:
+    """A drawing; of class ``fixed`` it is never wider than drawn."""
     return tag(
         "svg",
         tag("title", title),
         join(*parts),
         viewBox=f"0 0 {width:g} {height:g}",
+        width=f"{width:g}" if class_ else None,
+        class_=class_,
         role="img",
         aria_label=title,
     )

@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from peft_bench.metrics.bootstrap import PairedDifference
 from peft_bench.records.model import Score
 
 LEADERBOARD_SCHEMA_VERSION = 1
@@ -47,11 +48,11 @@ class LeaderboardRow:
         profile: The rules the answers were judged under.
         sandbox_level: The isolation that ran the answers; empty where nothing was run.
         custom_data: The rows are other than the pinned data set's.
-        n: Items scored.
+        n: Items scored; empty in a row taken from elsewhere that does not tell.
         primary_metric: The metric the next columns are about.
         primary_value: A share from 0 to 1.
         primary_stderr: Its standard error.
-        baseline_run: The base model's run that this one is compared with.
+        baseline_run: The run that this one is compared with: the base model's.
         difference: primary_value minus the baseline's, on the same items.
         difference_low: Lower end of its 95 % interval, by paired bootstrap over questions.
         difference_high: Upper end.
@@ -59,6 +60,27 @@ class LeaderboardRow:
         marks: What a reader of the score must know, joined by ``; ``.
         status: ``complete`` or ``failed``.
         created: ISO 8601 with an offset.
+        approach: ``zero-shot``, ``in-context``, ``retrieval``, ``full fine-tuning``, ``adapter``.
+        comparable: The row agrees with most of its task's rows in task version, profile, sandbox
+            level, data and scored ids; if not, a mark says in what, and it has no rank.
+        rank: Among the comparable rows of its task, 1 the best; equal scores share a rank.
+        difference_p_holm: The p of the row's configuration (difference_p, or seeds_p where it was
+            run under several seeds), corrected for the number of configurations on the board.
+        seed: Of training, else of the examples shown, else of sampling.
+        seeds: Runs on the board that differ from this one in a seed only, itself included.
+        seeds_mean: The primary metric's mean over them.
+        seeds_low: Its lowest value among them.
+        seeds_high: Its highest.
+        seeds_stderr: Standard error of the mean, by bootstrap over questions and seeds.
+        seeds_difference: seeds_mean minus the baseline's score.
+        seeds_difference_low: Lower end of its 95 % interval, over questions and seeds.
+        seeds_difference_high: Upper end.
+        seeds_p: Two-sided p of no difference.
+        trained_on: Names of the data sets of the training, joined by ``+``.
+        kept_apart: Items not scored, since their references fail on that machine.
+        reserved_peak_bytes: Highest device memory reserved in training.
+        eval_peak_bytes: Highest device memory of the evaluation.
+        pscp: The score lowered by its cost, if asked for (docs/leaderboard.md).
         metrics: Every metric's score; flattened into the last columns.
     """
 
@@ -85,7 +107,7 @@ class LeaderboardRow:
     profile: str
     sandbox_level: str | None
     custom_data: bool
-    n: int
+    n: int | None
     primary_metric: str
     primary_value: float
     primary_stderr: float | None
@@ -97,7 +119,39 @@ class LeaderboardRow:
     marks: str
     status: str
     created: str
-    metrics: Mapping[str, Score]
+    approach: str = "zero-shot"
+    comparable: bool = True
+    rank: int | None = None
+    difference_p_holm: float | None = None
+    seed: int | None = None
+    seeds: int = 1
+    seeds_mean: float | None = None
+    seeds_low: float | None = None
+    seeds_high: float | None = None
+    seeds_stderr: float | None = None
+    seeds_difference: float | None = None
+    seeds_difference_low: float | None = None
+    seeds_difference_high: float | None = None
+    seeds_p: float | None = None
+    trained_on: str = ""
+    kept_apart: int = 0
+    reserved_peak_bytes: int | None = None
+    eval_peak_bytes: int | None = None
+    pscp: float | None = None
+    metrics: Mapping[str, Score] = dataclasses.field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Compared:
+    """Two runs of one task compared on request: ``second`` minus ``first``, or why not."""
+
+    task: str
+    metric: str
+    first: str
+    second: str
+    found: PairedDifference | None
+    p_holm: float | None
+    marks: tuple[str, ...] = ()
 
 
 FIXED_COLUMNS = tuple(

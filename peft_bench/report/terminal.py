@@ -5,10 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from peft_bench.report import text
-from peft_bench.report.row import LeaderboardRow
+from peft_bench.report.row import Compared, LeaderboardRow
 
-_HEADER = ("task", "run", "model", "method", "n", "score in %", "difference [95 %]", "p", "marks")
-_RIGHT = {"n", "score in %", "difference [95 %]", "p"}
+_HEADER = (
+    *("task", "#", "run", "model", "method", "n", "score in %", "over seeds"),
+    *("difference [95 %]", "p", "p (Holm)", "marks"),
+)
+_RIGHT = {"#", "n", "score in %", "over seeds", "difference [95 %]", "p", "p (Holm)"}
+_COMPARED = ("task", "metric", "first", "second", "difference [95 %]", "p", "p (Holm)", "marks")
 _WIDEST = 36
 
 
@@ -26,22 +30,49 @@ def format_table(rows: Sequence[LeaderboardRow]) -> str:
         lines.append(
             (
                 "" if task == last else _cut(task),
+                "" if row.rank is None else str(row.rank),
                 _cut(text.printable(row.run)),
                 _cut(text.printable(row.model)),
                 _cut(text.method(row)),
-                str(row.n),
+                "" if row.n is None else str(row.n),
                 f"{text.printable(row.primary_metric)} {text.score(row)}",
+                text.seeds(row),
                 text.difference(row),
                 text.p_value(row.difference_p),
+                text.p_value(row.difference_p_holm),
                 "; ".join(text.remarks(row)),
             )
         )
         last = task
-    kept = [i for i in range(len(_HEADER)) if any(line[i] for line in lines[1:])]
+    return _aligned(lines)
+
+
+def format_comparisons(compared: Sequence[Compared]) -> str:
+    """A line a task of two runs compared on request; differences in points out of 100."""
+    lines: list[tuple[str, ...]] = [_COMPARED]
+    for one in compared:
+        found = one.found
+        shown = text.interval(found.difference, found.low, found.high) if found else ""
+        lines.append(
+            (
+                *(text.printable(value) for value in (one.task, one.metric, one.first, one.second)),
+                shown,
+                text.p_value(found.p_value if found else None),
+                text.p_value(one.p_holm),
+                text.printable("; ".join(one.marks)),
+            )
+        )
+    return _aligned(lines)
+
+
+def _aligned(lines: Sequence[tuple[str, ...]]) -> str:
+    """Columns side by side, those without a value left out; the first line is the head."""
+    header = lines[0]
+    kept = [i for i in range(len(header)) if any(line[i] for line in lines[1:])]
     widths = {i: max(len(line[i]) for line in lines) for i in kept}
     return "".join(
         "  ".join(
-            line[i].rjust(widths[i]) if _HEADER[i] in _RIGHT else line[i].ljust(widths[i])
+            line[i].rjust(widths[i]) if header[i] in _RIGHT else line[i].ljust(widths[i])
             for i in kept
         ).rstrip()
         + "\n"

@@ -11,15 +11,38 @@ MINUS = "\N{MINUS SIGN}"
 PLUS_MINUS = "\N{PLUS-MINUS SIGN}"
 
 
+PSCP_NOTE = (
+    "PSCP (arXiv 2511.21285) is the score times 1 / (1 + trainable parameters / 5e8) times "
+    "1 / (1 + peak memory in training / 94 GB); its factor for inference FLOPs (10 TFLOPs) is "
+    "left out, since no record has them. Every exponent is 1."
+)
+
+
 def printable(text: str) -> str:
     """The text on one line, with nothing that steers a terminal or turns the reading direction.
 
     Control, format and unassigned-surrogate characters become U+FFFD; white space a blank.
     """
+    if text.isprintable():
+        return text.strip()
     return "".join(
         " " if char.isspace() else "\ufffd" if unicodedata.category(char) in _UNSEEN else char
         for char in text
     ).strip()
+
+
+def printable_lines(text: str) -> str:
+    """As :func:`printable`, but lines and tabs stay, as do blanks at the ends."""
+    return "".join(
+        char
+        if char in "\n\t" or char.isprintable()
+        else " "
+        if char.isspace()
+        else "\ufffd"
+        if unicodedata.category(char) in _UNSEEN
+        else char
+        for char in text.replace("\r\n", "\n")
+    )
 
 
 _UNSEEN = {"Cc", "Cf", "Cs"}
@@ -44,11 +67,23 @@ def difference(row: LeaderboardRow) -> str:
     """The difference from the base model and its 95 % interval, in points out of 100."""
     if row.difference is None:
         return ""
-    text = percent(row.difference, signed=True)
-    if row.difference_low is None or row.difference_high is None:
+    return interval(row.difference, row.difference_low, row.difference_high)
+
+
+def interval(value: float, low: float | None, high: float | None) -> str:
+    """A difference and its 95 % interval, in points out of 100."""
+    text = percent(value, signed=True)
+    if low is None or high is None:
         return text
-    low, high = (percent(end, signed=True) for end in (row.difference_low, row.difference_high))
-    return f"{text} [{low}, {high}]"
+    return f"{text} [{percent(low, signed=True)}, {percent(high, signed=True)}]"
+
+
+def seeds(row: LeaderboardRow) -> str:
+    """Mean and range over the runs that differ in a seed only; empty for a single run."""
+    if row.seeds_mean is None or row.seeds_low is None or row.seeds_high is None:
+        return ""
+    low, high = percent(row.seeds_low), percent(row.seeds_high)
+    return f"{percent(row.seeds_mean)} ({low}{DASH}{high}, {row.seeds} seeds)"
 
 
 def p_value(p: float | None) -> str:
@@ -86,9 +121,19 @@ def duration(seconds: float | None) -> str:
     return f"{minutes // 60} h {minutes % 60:02} min"
 
 
+def family(row: LeaderboardRow) -> str:
+    """The task that the row's data are: ``conala`` for ``conala_rag``."""
+    return row.task.removesuffix("_rag")
+
+
 def method(row: LeaderboardRow) -> str:
-    """The method, or that there is none, and how the base model is quantised."""
-    name = "base model" if row.method == "none" else row.method
+    """The method, or how the base model alone was asked, and how it is quantised."""
+    name = row.method
+    if name == "none":
+        asked = {"in-context": "examples", "retrieval": "retrieved examples"}.get(row.approach)
+        name = f"{row.num_fewshot} {asked}" if asked else "base model"
+    elif "+" in row.trained_on:
+        name = f"joint {name}"
     return printable(f"{name}, {row.quantization}" if row.quantization else name)
 
 

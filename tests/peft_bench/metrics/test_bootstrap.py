@@ -8,7 +8,11 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from peft_bench.metrics.bootstrap import bootstrap_stderr, paired_bootstrap
+from peft_bench.metrics.bootstrap import (
+    bootstrap_corpus_stderr,
+    bootstrap_stderr,
+    paired_bootstrap,
+)
 
 
 def binary(n: int, share: float, seed: int = 0) -> np.ndarray:
@@ -171,3 +175,55 @@ def test_faulty_settings_are_refused() -> None:
     for confidence in (0.0, 1.0, 95.0):
         with pytest.raises(ValueError, match=f"confidence is {confidence}"):
             paired_bootstrap([0, 1], [1, 1], confidence=confidence)
+
+
+def mean_of_sums(sums: np.ndarray) -> np.ndarray:
+    return sums[..., 0] / sums[..., 1]
+
+
+def test_corpus_stderr_of_a_mean_is_the_means() -> None:
+    values = binary(300, 0.4, 20)
+    groups = [i // 3 for i in range(300)]
+    rows = np.stack([values, np.ones_like(values)], axis=1)
+    corpus = bootstrap_corpus_stderr(rows, mean_of_sums, groups=groups, iterations=20_000)
+    mean = bootstrap_stderr(values, groups=groups, iterations=20_000)
+    assert corpus == pytest.approx(mean, rel=0.03)
+
+
+def test_corpus_stderr_of_a_ratio_equals_scipy() -> None:
+    rng = np.random.default_rng(21)
+    below = rng.integers(1, 20, size=150).astype(float)
+    above = rng.binomial(below.astype(int), 0.6).astype(float)
+    theirs = stats.bootstrap(
+        (above, below),
+        lambda a, b, axis: a.sum(axis=axis) / b.sum(axis=axis),
+        paired=True,
+        n_resamples=20_000,
+        rng=22,
+        method="percentile",
+    )
+    rows = np.stack([above, below], axis=1)
+    ours = bootstrap_corpus_stderr(rows, mean_of_sums, iterations=20_000)
+    assert ours == pytest.approx(theirs.standard_error, rel=0.03)
+
+
+def test_corpus_stderr_resamples_groups_and_repeats_itself() -> None:
+    rows = np.stack([binary(80, 0.5, 23), np.ones(80)], axis=1)
+    copies, groups = np.tile(rows, (3, 1)), list(range(80)) * 3
+    single = bootstrap_corpus_stderr(rows, mean_of_sums, seed=1)
+    assert bootstrap_corpus_stderr(copies, mean_of_sums, groups=groups, seed=1) == pytest.approx(
+        single, rel=1e-9
+    )
+    assert bootstrap_corpus_stderr(rows, mean_of_sums, seed=2) != single
+    assert math.isnan(bootstrap_corpus_stderr(rows, mean_of_sums, groups=[0] * 80))
+
+
+def test_corpus_stderr_refuses_what_it_cannot_use() -> None:
+    with pytest.raises(ValueError, match=r"shape \(2,\)"):
+        bootstrap_corpus_stderr([1.0, 2.0], mean_of_sums)
+    with pytest.raises(ValueError, match="not all finite"):
+        bootstrap_corpus_stderr([[1.0, math.nan]], mean_of_sums)
+    with pytest.raises(ValueError, match="2 values and 1 groups"):
+        bootstrap_corpus_stderr([[1.0, 1.0]] * 2, mean_of_sums, groups=["q"])
+    with pytest.raises(ValueError, match="iterations is 1"):
+        bootstrap_corpus_stderr([[1.0, 1.0]] * 2, mean_of_sums, iterations=1)

@@ -1,0 +1,235 @@
+"""Evaluations of one task compared on the same items, from their samples."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import math
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from peft_bench import paths
+from peft_bench.entry import Entry
+from peft_bench.errors import PeftBenchError
+from peft_bench.metrics.bootstrap import PairedDifference, paired_bootstrap
+from peft_bench.metrics.corpus import COMBINE
+from peft_bench.metrics.seeds import Band, as_sums, compare_systems, mean_of_sums, seed_band
+from peft_bench.records import ItemStatistics, per_item_statistics, write_text
+
+_CACHE_VERSION = 1  # raised when the same samples would give other figures
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a comparison gave: a difference, or why there is none.
+
+    ``other_items`` says that the samples are of other items than the records let one think.
+    """
+
+    found: PairedDifference | None = None
+    problem: str | None = None
+    other_items: bool = False
+
+
+class Comparer:
+    """Compares runs; each samples file is read once, and only if a comparison needs it.
+
+    Args:
+        cache: A file that keeps what was found by the size and time of change of the samples, or
+            None to keep nothing. A cache that cannot be read or written is done without.
+    """
+
+    def __init__(self, cache: Path | None = None) -> None:
+        self._cache = cache
+        self._items: dict[tuple[Path, str, str], ItemStatistics | PeftBenchError] = {}
+        self._known = _read_cache(cache)
+        self._new: dict[str, Any] = {}
+        self._stamps: dict[str, str] = {}
+        self._here = Path.cwd()
+
+    def pair(self, base: Entry, other: Entry, metric: str | None = None) -> Outcome:
+        """The second run minus the first, by the second's primary metric unless one is named."""
+        return self.systems([base], [other], metric)
+
+    def systems(
+        self, base: Sequence[Entry], other: Sequence[Entry], metric: str | None = None
+    ) -> Outcome:
+        """As :meth:`pair`, of runs that differ in a seed only."""
+        metric = metric or other[0].metric
+        key = self._key("difference", metric, base, other)
+        if key in self._known:
+            return _outcome(self._known[key])
+        outcome = self._systems(base, other, metric)
+        if key:
+            self._known[key] = self._new[key] = dataclasses.asdict(outcome)
+        return outcome
+
+    def band(self, runs: Sequence[Entry]) -> Band | None:
+        """The scores of runs that differ in a seed only; None if their samples do not give it."""
+        metric = runs[0].metric
+        key = self._key("band", metric, runs)
+        if key in self._known:
+            kept = self._known[key]
+            return Band(**kept) if kept else None
+        found = None
+        loaded = [self._of(run, metric) for run in runs]
+        items = [one for one in loaded if isinstance(one, ItemStatistics)]
+        if len(items) == len(runs) and not any(
+            _not_its_sum(one, run, metric) for one, run in zip(items, runs, strict=True)
+        ):
+            matched = _matched(items)
+            if matched is not None:
+                found = seed_band(matched, _combine(metric, items[0]), groups=items[0].groups)
+        if key:
+            kept = dataclasses.asdict(found) if found else None
+            self._known[key] = self._new[key] = kept
+        return found
+
+    def save(self) -> None:
+        """Writes what was found anew into the cache."""
+        if self._cache is None or not self._new:
+            return
+        try:
+            self._cache.parent.mkdir(parents=True, exist_ok=True)
+            kept = {"version": _CACHE_VERSION, "found": self._known}
+            write_text(self._cache, json.dumps(kept))
+        except OSError:
+            return  # only time is lost
+        self._new = {}
+
+    def _systems(self, base: Sequence[Entry], other: Sequence[Entry], metric: str) -> Outcome:
+        sides = []
+        for side, whose in ((other, ""), (base, "baseline ")):
+            items = []
+            for run in side:
+                one = self._of(run, metric)
+                if isinstance(one, PeftBenchError):
+                    return Outcome(problem=f"no difference: {whose}{one.problem}")
+                if _not_its_sum(one, run, metric):
+                    kind = "mean" if len(one.values[0]) == 1 else "corpus score"
+                    return Outcome(
+                        problem=f"no difference: {metric} is not the {kind} of its items"
+                    )
+                items.append(one)
+            sides.append(items)
+        own, theirs = sides
+        matched = _matched([*own, *theirs])
+        if matched is None:
+            return Outcome(problem="no difference: other items were scored", other_items=True)
+        if len({len(one.values[0]) for one in (*own, *theirs)}) > 1:
+            return Outcome(problem=f"no difference: {metric} is of other statistics there")
+        groups = own[0].groups
+        try:
+            if len(matched) == 2 and len(own[0].values[0]) == 1:
+                second, first = ([value for value, _ in run] for run in matched)
+                return Outcome(paired_bootstrap(first, second, groups=groups))
+            combine = _combine(metric, own[0])
+            found = compare_systems(
+                matched[len(own) :], matched[: len(own)], combine, groups=groups
+            )
+        except ValueError as problem:
+            return Outcome(problem=f"no difference: {problem}")
+        return Outcome(found)
+
+    def _of(self, entry: Entry, metric: str) -> ItemStatistics | PeftBenchError:
+        key = entry.folder, entry.task.task, metric
+        if key not in self._items:
+            try:
+                self._items[key] = per_item_statistics(entry.folder, entry.task, metric)
+            except PeftBenchError as problem:
+                self._items[key] = problem  # told as a mark of every row that needed it
+        return self._items[key]
+
+    def _key(self, kind: str, metric: str, *sides: Sequence[Entry]) -> str:
+        """Empty where nothing is kept: no cache, or samples that are not there."""
+        if self._cache is None:
+            return ""
+        parts = [kind, metric]
+        for side in sides:
+            parts.append(str(len(side)))
+            for entry in side:
+                stamp = self._stamp(entry)
+                if not stamp:
+                    return ""
+                score = entry.task.scores.get(metric)
+                parts += [stamp, repr(score.value) if score else "", str(entry.task.ids_sha256)]
+        return hashlib.sha256("\0".join(parts).encode(errors="replace")).hexdigest()
+
+    def _stamp(self, entry: Entry) -> str:
+        """A samples file's place, size and time of change; empty where it is not."""
+        # Thousands of files: no Path for each.
+        file = (
+            f"{self._here}/{entry.folder}" if not entry.folder.is_absolute() else str(entry.folder)
+        )
+        file = f"{file}/{entry.task.samples_file}"
+        if file not in self._stamps:
+            try:
+                stat = os.stat(file)  # noqa: PTH116
+                self._stamps[file] = f"{file} {stat.st_size} {stat.st_mtime_ns}"
+            except OSError:
+                self._stamps[file] = ""
+        return self._stamps[file]
+
+
+def default_cache() -> Path:
+    """Where the command line keeps comparisons."""
+    return paths.cache_dir() / "comparisons.json"
+
+
+def _combine(metric: str, items: ItemStatistics) -> Any:
+    return COMBINE[metric] if len(items.values[0]) > 1 else mean_of_sums
+
+
+def _not_its_sum(items: ItemStatistics, entry: Entry, metric: str) -> bool:
+    """Whether the items do not make up the score that stands in the record."""
+    score = entry.task.scores.get(metric)
+    if score is None:
+        return True
+    if len(items.values[0]) == 1:
+        made = math.fsum(value for (value,) in items.values) / len(items.values)
+    elif metric in COMBINE:
+        try:
+            made = float(COMBINE[metric](np.asarray(items.values).sum(axis=0)))
+        except ValueError:
+            return True  # another number of statistics than this version's
+    else:
+        return True
+    return not math.isclose(made, score.value, rel_tol=0, abs_tol=1e-6)
+
+
+def _matched(runs: Sequence[ItemStatistics]) -> list[Any] | None:
+    """Each run's statistics in the order of the first one's items; None if they are of others."""
+    ids = runs[0].ids
+    found = []
+    for run in runs:
+        by_id = dict(zip(run.ids, run.values, strict=True))
+        if by_id.keys() != set(ids):
+            return None
+        rows = [by_id[i] for i in ids]
+        found.append(as_sums(rows) if len(rows[0]) == 1 else rows)
+    return found
+
+
+def _outcome(kept: Any) -> Outcome:
+    found = kept["found"]
+    return Outcome(
+        PairedDifference(**found) if found else None, kept["problem"], kept["other_items"]
+    )
+
+
+def _read_cache(file: Path | None) -> dict[str, Any]:
+    if file is None:
+        return {}
+    try:
+        kept = json.loads(file.read_text(encoding="utf-8"))
+        if kept["version"] == _CACHE_VERSION and isinstance(kept["found"], dict):
+            return dict(kept["found"])
+    except (OSError, ValueError, TypeError, KeyError, RecursionError):
+        pass  # absent, of another version or broken: all is found anew
+    return {}

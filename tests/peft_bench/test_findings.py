@@ -1,0 +1,122 @@
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from peft_bench.findings import report
+from peft_bench.leaderboard import build_board
+from peft_bench.metrics.bootstrap import paired_bootstrap
+from peft_bench.records import AdapterRecord, ModelRecord, StoredRecord
+from peft_bench.report import text
+
+MakeRun = Callable[..., StoredRecord]
+
+N = 20
+GROUPS = [i // 2 for i in range(N)]
+LOW = [float(i % 5 == 0) for i in range(N)]
+MIDDLE = [float(i % 2) for i in range(N)]
+HIGH = [float(i % 5 != 0) for i in range(N)]
+SMALL = ModelRecord("org/small", parameters=350_000_000)
+LARGE = ModelRecord("org/large", parameters=7_000_000_000)
+QUANTISED = dataclasses.replace(LARGE, quantization="4bit")
+
+
+def tuned(method: str, gib: int, *data: str) -> AdapterRecord:
+    digest = f"{hash((method, gib, data)) & (2**64 - 1):064x}"
+    return AdapterRecord(
+        "a", digest, method, train_peak_bytes=gib << 30, trained_on=data or ("conala",)
+    )
+
+
+@pytest.fixture
+def study(make_run: MakeRun) -> list[StoredRecord]:
+    def run(name: str, values: list[float], model: ModelRecord, **changes: Any) -> StoredRecord:
+        return make_run(name, values, run={"model": model}, **changes)
+
+    return [
+        run("small-full", LOW, SMALL, adapter=tuned("full", 9)),
+        run("small-lora", MIDDLE, SMALL, adapter=tuned("lora", 4)),
+        run("large-lora", HIGH, LARGE, adapter=tuned("lora", 20)),
+        run("large-ia3", LOW, LARGE, adapter=tuned("ia3", 18)),
+        run("large-heavy", [1.0] * N, LARGE, adapter=tuned("dora", 40)),
+        run("large-3", MIDDLE, LARGE, num_fewshot=3),
+        run("large-rag", LOW, LARGE, num_fewshot=3, task="conala_rag", version="1.0"),
+        run("large-joint", MIDDLE, LARGE, adapter=tuned("lora", 21, "codealpacapy", "conala")),
+        run("large-4bit", MIDDLE, QUANTISED, adapter=tuned("qlora", 10)),
+    ]
+
+
+def section(said: str, question: str) -> str:
+    return next(part for part in said.split("## ") if part.startswith(question))
+
+
+def test_the_four_questions_are_answered_with_their_figures(study: list[StoredRecord]) -> None:
+    said = report(build_board(study)).replace("\\", "")
+    first = section(said, "RQ1")
+    assert "the best tuned large model is large-lora (lora, 80.0" in first  # dora needs 40 GiB
+    assert "the best fully tuned small model is small-full" in first
+    assert "(+300.0 % relative to it)" in first  # 80 against 20
+    found = paired_bootstrap(LOW, HIGH, groups=GROUPS)
+    assert text.interval(found.difference, found.low, found.high) in first
+    second = section(said, "RQ2")
+    assert "(large-heavy (dora, 100.0" in second
+    assert "against the best run with examples drawn (large-3 (3 examples, 50.0" in second
+    assert "against the best run with retrieval (large-rag (3 retrieved examples, 20.0" in second
+    third = section(said, "RQ3")
+    assert "the joint adapter large-joint (joint lora, 50.0" in third
+    assert "against large-lora (lora, 80.0" in third
+    worse = paired_bootstrap(HIGH, MIDDLE, groups=GROUPS)
+    assert text.interval(worse.difference, worse.low, worse.high) in third
+    assert "p <0.001." in third  # corrected for six tests and still no chance
+    fourth = section(said, "RQ4")
+    assert "4bit (large-4bit (qlora, 4bit, 50.0" in fourth
+    assert "took 10.0 GiB against 20.0 GiB: 50 %" in fourth
+    assert "The largest model tuned within 24 GB is org/large (7.00 G parameters" in fourth
+
+
+def test_what_is_lacking_is_said(study: list[StoredRecord]) -> None:
+    said = report(build_board(study[1:2])).replace("\\", "")
+    assert "no record of a large model tuned within 24 GB or of a fully tuned small" in said
+    assert "no record of a run with examples drawn or of a run with retrieval" in said
+    assert "none is of an adapter trained on several sets" in said
+    assert "no adapter of a quantised base" in said
+    assert "0 tests made" in said
+
+
+def test_demonstrations_and_odd_rows_are_left_out_and_counted(
+    study: list[StoredRecord], make_run: MakeRun
+) -> None:
+    demo = make_run("demo", HIGH, task="quickstart", demonstration=True)
+    odd = make_run(
+        "odd", [1.0] * N, run={"model": SMALL}, adapter=tuned("full", 1), profile="study"
+    )
+    said = report(build_board([*study, demo, odd]), skipped=2)
+    assert "1 rows of demonstrations" in said
+    assert "1 rows not comparable" in said
+    assert "2 records that could not be read" in said
+    assert "odd" not in said
+    assert "quickstart" not in said.split("\n", 3)[3]
+
+
+def test_no_runs_are_told_as_such() -> None:
+    said = report(build_board([]))
+    assert said.count("cannot answer") == 4
+
+
+def test_names_cannot_become_markup(make_run: MakeRun) -> None:
+    evil = "<img src=x>|[l](http://e.example)"
+    run = {"model": dataclasses.replace(LARGE, id=evil)}
+    said = report(
+        build_board(
+            [
+                make_run("a", HIGH, run=run, adapter=tuned("lora", 2)),
+                make_run("b", LOW, run=run, num_fewshot=2),
+            ]
+        )
+    )
+    assert "\\<img src=x\\>" in said
+    assert "<img" not in said.replace("\\<", "")
+    assert "http://" not in said

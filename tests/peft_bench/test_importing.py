@@ -1,0 +1,245 @@
+"""Results of other programs, and what is no result."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from peft_bench import method_comparison
+from peft_bench.importing import find_runs
+from peft_bench.leaderboard import build_board
+from peft_bench.records import AdapterRecord, StoredRecord
+from peft_bench.showing import show, tell
+
+MakeRun = Callable[..., StoredRecord]
+
+
+def experiment(**changes: Any) -> dict[str, Any]:
+    """A file as PEFT's script writes it, its figures made up."""
+    return {
+        "run_info": {
+            "created_at": "2025-06-19T19:15:35+00:00",
+            "total_time": 200.0,
+            "experiment_name": "lora/some-model-rank32",
+            "peft_branch": "main",
+            "train_config": {"model_id": "org/model", "dtype": "bfloat16", "seed": 3},
+            "peft_config": {"peft_type": "LORA", "r": 32},
+            "error_msg": "",
+        },
+        "train_info": {
+            "accelerator_memory_reserved_avg": 10,
+            "accelerator_memory_max": 22 << 30,
+            "accelerator_memory_reserved_99th": 20,
+            "train_time": 100.0,
+            "file_size": 4096,
+            "num_trainable_params": 1000,
+            "num_total_params": 2_000_000,
+            "status": "success",
+            "metrics": [
+                {"step": 1, "valid accuracy": 0.1},
+                {"test accuracy": 0.25, "train loss": 0.5, "train total tokens": 5000},
+            ],
+        }
+        | changes,
+        "meta_info": {"model_info": {"sha": "abc"}, "package_info": {}},
+    }
+
+
+def results(**changes: Any) -> dict[str, Any]:
+    """What ``lm_eval`` writes, as far as it is read."""
+    return {
+        "results": {
+            "gsm8k": {
+                "alias": "gsm8k",
+                "exact_match,strict": 0.5,
+                "exact_match_stderr,strict": 0.1,
+                "perplexity,none": 12.5,
+            }
+        },
+        "configs": {"gsm8k": {"metadata": {"version": 3.0}, "generation_kwargs": {}}},
+        "versions": {"gsm8k": 3.0},
+        "n-shot": {"gsm8k": 5},
+        "n-samples": {"gsm8k": {"original": 1319, "effective": 20}},
+        "config": {"model_args": {"pretrained": "org/model", "peft": "org/adapter"}},
+        "date": 1738324800.0,
+        "total_evaluation_time_seconds": "12.5",
+    } | changes
+
+
+def put(path: Path, value: Any) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(value if isinstance(value, str) else json.dumps(value), encoding="utf-8")
+    return path
+
+
+def test_peft_results_are_rows(tmp_path: Path) -> None:
+    file = put(tmp_path / "MetaMathQA" / "results" / "lora--x.json", experiment())
+    for path in (file, file.parent):
+        found = find_runs([path])
+        assert found.problems == []
+        (row,) = found.rows
+        assert (row.task, row.run, row.method) == ("MetaMathQA", "lora/some-model-rank32", "lora")
+        assert (row.primary_value, row.n, row.seed) == (0.25, None, 3)
+        assert (row.train_peak_bytes, row.trainable_parameters) == (22 << 30, 1000)
+        assert row.train_tokens_per_s == 50.0
+        assert row.marks == "imported from PEFT's method_comparison"
+    assert build_board([], more=found.rows).rows[0].rank == 1
+
+
+def test_the_former_names_and_full_fine_tuning_are_known(tmp_path: Path) -> None:
+    value = experiment()
+    value["run_info"]["peft_config"] = None
+    value["train_info"]["cuda_memory_max"] = value["train_info"].pop("accelerator_memory_max")
+    (row,) = find_runs([put(tmp_path / "full.json", value)]).rows
+    assert (row.method, row.approach, row.train_peak_bytes) == (
+        "full",
+        "full fine-tuning",
+        22 << 30,
+    )
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        experiment(status="failed"),
+        experiment(metrics=[]),
+        experiment(metrics=[{"test accuracy": 48}]),
+        {**experiment(), "run_info": {}},
+        {"some": "json"},
+        [1, 2],
+        "{broken",
+        "[" * 100_000,
+        results(results={}),
+        results(configs=3),
+        results(date="x", total_evaluation_time_seconds="long"),
+    ],
+    ids=lambda value: str(value)[:30],
+)
+def test_what_is_no_result_is_named_and_skipped(value: Any, tmp_path: Path) -> None:
+    good = put(tmp_path / "good.json", experiment())
+    bad = put(tmp_path / "bad.json", value)
+    found = find_runs([bad, good])
+    assert (len(found.rows), len(found.records)) == (1, 0)
+    (problem,) = found.problems
+    assert problem.place.startswith(str(bad))
+
+
+def test_what_is_written_is_read_again(make_run: MakeRun, tmp_path: Path) -> None:
+    adapter = AdapterRecord(
+        *("a", "a" * 64, "lora", "b" * 64, 1000, 4096, 60.0, 100.0, 1 << 30),
+        seed=7,
+        reserved_peak_bytes=2 << 30,
+        train_tokens=6000,
+        train_loss=0.5,
+    )
+    runs = [make_run("base", [0.0, 1.0]), make_run("lora", [1.0, 1.0], adapter=adapter)]
+    (path,) = method_comparison.write_results([run.record for run in runs], tmp_path / "results")
+    value = json.loads(path.read_text(encoding="utf-8"))
+    assert value["train_info"]["metrics"][-1]["train total tokens"] == 6000
+    assert value["train_info"]["accelerator_memory_max"] == 2 << 30
+    assert "accelerator_memory_reserved_avg" in value["peft_bench"]["unknown"]
+    (row,) = find_runs([path]).rows
+    assert (row.primary_value, row.method, row.seed) == (1.0, "lora", 7)
+    assert (row.train_wall_s, row.adapter_bytes, row.created) == (
+        60.0,
+        4096,
+        "2025-01-31T12:00:00+00:00",
+    )
+
+
+def test_harness_results_are_records(tmp_path: Path) -> None:
+    put(tmp_path / "old" / "results_2025-01-01.json", results(date=1.0))
+    put(tmp_path / "old" / "results_2025-02-01.json", results())
+    found = find_runs([tmp_path])
+    assert found.problems == []
+    ((record, folder),) = found.records  # the newest of a folder
+    (task,) = record.tasks
+    assert folder == tmp_path / "old"
+    assert record.created == "2025-01-31T12:00:00+00:00"
+    assert (task.task, task.version, task.num_fewshot, task.n) == ("gsm8k", "3.0", 5, 20)
+    assert list(task.scores) == ["exact_match"]  # a perplexity is no share
+    assert task.scores["exact_match"].stderr == 0.1
+    assert task.marks == (
+        "imported from lm_eval: rows not verified",
+        "20 of 1319 problems",
+        "adapter not seen",
+    )
+    assert (record.model.id, record.eval_wall_s) == ("org/model", 12.5)
+    assert record.adapter is not None
+    assert (record.adapter.name, record.adapter.method) == ("adapter", "unknown")
+
+
+def test_a_folder_with_records_gives_those_alone(make_run: MakeRun) -> None:
+    run = make_run("base", [0.0, 1.0])
+    put(run.folder / "results_2025-01-01.json", results())
+    found = find_runs([run.folder, run.folder.parent])
+    assert [stored.record for stored in found.records] == [run.record]
+    assert (found.rows, found.problems) == ([], [])
+
+
+@pytest.mark.usefixtures("kept_apart")
+def test_bad_input_is_told_counted_and_fails_under_strict(
+    make_run: MakeRun, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = make_run("base", [0.0, 1.0])
+    runs = run.folder.parent
+    text = (run.folder / "record.json").read_text(encoding="utf-8")
+    put(runs / "broken" / "record.json", text[:100])
+    put(runs / "newer" / "record.json", json.dumps(json.loads(text) | {"schema_version": 99}))
+    (tmp_path / "empty").mkdir()
+    foreign = put(tmp_path / "foreign.json", {"some": "json"})
+    paths = [runs, tmp_path / "empty", foreign]
+    assert show(paths, csv=tmp_path / "b.csv") == 0
+    assert show(paths, strict=True) == 1
+    assert tell(paths, out=tmp_path / "report.md", strict=True) == 1
+    told = capsys.readouterr()
+    for place in ("broken", "newer", "empty", "foreign.json"):
+        assert told.err.count(f"{place}") >= 3
+    assert "use a newer peft-bench" in told.err.lower()
+    assert "1 read, 4 skipped" in told.err
+    assert "base" in told.out
+    assert (tmp_path / "b.csv").read_text(encoding="utf-8").count("\n") == 2
+    assert "4 records that could not be read" in (tmp_path / "report.md").read_text("utf-8")
+    assert show([tmp_path / "empty"]) == 1  # nothing to show
+
+
+@pytest.mark.usefixtures("kept_apart")
+def test_everything_is_written_at_once(
+    make_run: MakeRun, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    adapter = AdapterRecord("a", "a" * 64, "lora", trainable_parameters=10, train_peak_bytes=10)
+    make_run("base", [0.0, 1.0] * 5)
+    make_run("lora", [1.0, 1.0] * 5, adapter=adapter)
+    code = show(
+        [tmp_path / "runs"],
+        md=tmp_path / "b.md",
+        html=tmp_path / "b.html",
+        comparisons=tmp_path / "peft",
+        compare=[("base", "lora")],
+        pscp=True,
+    )
+    assert code == 0
+    said = capsys.readouterr().out
+    assert "PSCP (arXiv 2511.21285)" in said
+    assert said.count("+50.0 [") == 2  # against the baseline, and on request
+    assert "PSCP" in (tmp_path / "b.md").read_text(encoding="utf-8")
+    assert len(list((tmp_path / "peft").iterdir())) == 1
+    assert "lora" in (tmp_path / "b.html").read_text(encoding="utf-8")
+
+
+@pytest.fixture
+def kept_apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Comparisons are kept in the test's folder, not the user's."""
+    monkeypatch.setenv("PEFT_BENCH_CACHE", str(tmp_path / "cache"))
+
+
+def test_a_name_is_no_way_out_of_the_folder(make_run: MakeRun, tmp_path: Path) -> None:
+    run = make_run("lora", [1.0, 0.0], adapter=AdapterRecord("a", "a" * 64, "lora"))
+    evil = dataclasses.replace(run.record, name="../../evil")
+    (path,) = method_comparison.write_results([evil], tmp_path / "results")
+    assert path.resolve().parent == (tmp_path / "results").resolve()
