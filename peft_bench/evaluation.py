@@ -14,8 +14,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from peft_bench import adapters, data, harness, paths, records
+from peft_bench import adapters, catalog, data, paths, records
 from peft_bench.errors import MissingError, PeftBenchError, UsageError
+from peft_bench.prompts import CHAT
 from peft_bench.recording import build_record
 from peft_bench.subject import Subject, find_subject
 from peft_bench.workfolder import disk_error, open_partial
@@ -103,8 +104,8 @@ def _parse_harness_args(arguments: Sequence[str]) -> argparse.Namespace:
 def _refuse_unsafe(tasks: Sequence[str], options: argparse.Namespace) -> None:
     if getattr(options, "confirm_run_unsafe_code", False):
         return
-    for task in tasks:
-        config = harness.task_config(task)
+    for task in catalog.leaf_tasks(tasks):
+        config = catalog.task_config(task)
         if config is not None and config.get("unsafe_code"):
             raise UsageError(
                 place=f"task {task}",
@@ -128,17 +129,18 @@ def _request(
 
     Reads the rows, so that missing or faulty ones are told before the model loads.
     """
-    versions = {
-        task: config["metadata"]["version"] if (config := harness.task_config(task)) else None
-        for task in tasks
-    }
+    versions: dict[str, Any] = {}
+    sources: list[str] = []
+    for task in catalog.leaf_tasks(tasks):
+        config = catalog.task_config(task)
+        metadata = (config or {}).get("metadata") or {}
+        versions[task] = metadata.get("version")
+        source = str(metadata.get("data", task))
+        if source in data.SOURCES and source not in sources:
+            sources.append(source)
     folder = subject.adapter
     data_dir = (options.metadata or {}).get("data_dir")
-    rows = {
-        task: data.load_split(task, "test", data_dir=data_dir).sha256
-        for task in tasks
-        if task in data.SOURCES
-    }
+    rows = {source: data.load_split(source, "test", data_dir=data_dir).sha256 for source in sources}
     return {
         "model": subject.model,
         "revision": subject.revision,
@@ -175,18 +177,20 @@ def _run_harness(
         "pretrained": subject.model,
         "dtype": subject.dtype,
         **({"revision": subject.revision} if subject.revision else {}),
-        **({"peft": str(subject.adapter)} if subject.adapter else {}),
+        **({"peft": str(subject.peft)} if subject.peft else {}),
         **({"quantization": subject.quantization} if subject.quantization else {}),
     }
     if subject.prompt is not None:
         options.metadata = {"prompt": subject.prompt, **(options.metadata or {})}
+    if subject.prompt == CHAT and not options.apply_chat_template:
+        options.apply_chat_template = True
     # The harness treats a path that ends in .json as a file name to put its date into.
     options.output_path = str(partial / "results.json")
     options.log_samples = True
     options.use_cache = str(partial / "answers")
     if not paths.tasks_are_installed() and options.include_path is None:
         options.include_path = str(paths.tasks_dir())
-    VerifiedHFLM.expected = Expected(subject.adapter, subject.card)
+    VerifiedHFLM.expected = Expected(subject.peft, subject.card)
     try:
         options.func(options)
     except PeftBenchError:

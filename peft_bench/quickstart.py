@@ -64,11 +64,13 @@ def quickstart(out: Path = Path("quickstart-results"), *, model: str | None = No
     found, problems = records.find_records(folders)
     for problem in problems:
         raise problem
-    rows = leaderboard.build_rows(found)
+    board = leaderboard.build_board(found)
+    rows = board.rows
     files = [out / f"leaderboard.{suffix}" for suffix in ("csv", "md", "html")]
     leaderboard.write_csv(rows, files[0])
     leaderboard.write_markdown(rows, files[1])
-    leaderboard.write_html(rows, files[2], title="peft-bench quickstart (a demonstration)")
+    title = "peft-bench quickstart (a demonstration)"
+    leaderboard.write_html(rows, files[2], title=title, board=board)
     print(leaderboard.format_table(rows))
     for row in rows:
         print(_difference(row), end="")

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from peft_bench import cards, data, harness, records, runtime
+from peft_bench import cards, data, harness, records, runtime, scoring
 from peft_bench.metrics.bootstrap import bootstrap_stderr
+from peft_bench.prompts import PROMPTS
+from peft_bench.quirks import active_quirks, describe_profile
 
 _SEED_KEYS = ("random_seed", "numpy_seed", "torch_seed", "fewshot_seed")
 
@@ -39,7 +42,7 @@ def build_record(
         model=records.ModelRecord(**facts),
         adapter=_adapter_record(adapter_name, adapter_sha256, card),
         tasks=tuple(
-            _task_record(task, folder, results, card, model_args) for task in results["configs"]
+            task_record(task, folder, results, model_args, card=card) for task in results["configs"]
         ),
         harness={
             "model_args": {key: str(value) for key, value in model_args.items()},
@@ -71,79 +74,166 @@ def _adapter_record(
         train_wall_s=card.costs.train_wall_s,
         train_tokens_per_s=card.costs.tokens_per_s,
         train_peak_bytes=card.costs.train_peak_bytes,
+        seed=(card.recipe.get("training") or {}).get("seed"),
+        variant_sha256=records.variant_sha256(card.recipe),
+        trained_on=tuple(sorted({name.partition("/")[0] for name in card.data})),
+        reserved_peak_bytes=card.costs.reserved_peak_bytes,
+        train_tokens=card.costs.train_tokens,
+        train_loss=card.outcome.train_loss,
     )
 
 
-def _task_record(
+# Their prompts are functions to be gone on with, whatever an adapter was trained on.
+_COMPLETED = frozenset({"humaneval", "odex"})
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What was asked: the prompt's hash and the rows, as a record has them."""
+
+    prompt_hash: str | None
+    data_sha256: dict[str, str]
+    custom_data: bool
+
+    @classmethod
+    def find(cls, source: str, metadata: Mapping[str, Any]) -> Asked:
+        """Loads the rows once more, and the model's configuration where no prompt is named."""
+        if source not in data.SOURCES:
+            return cls(None, {}, False)
+        split = data.load_split(source, "test", data_dir=metadata.get("data_dir"))
+        if source in _COMPLETED and not metadata.get("chat"):
+            return cls(PROMPTS["completion"].sha256, {split.name: split.sha256}, split.custom)
+        # What a chat template makes of the prompt is the model's own; no template of ours has it.
+        prompt = None if metadata.get("chat") else harness.choose_prompt(**metadata).sha256
+        return cls(prompt, {split.name: split.sha256}, split.custom)
+
+
+def task_record(
     task: str,
     folder: Path,
     results: Mapping[str, Any],
-    card: cards.AdapterCard | None,
     model_args: Mapping[str, Any],
+    *,
+    card: cards.AdapterCard | None = None,
+    asked: Asked | None = None,
 ) -> records.TaskRecord:
+    """The record of one task, from the harness' results and its samples in ``folder``."""
     config = results["configs"][task]
     metadata = {**model_args, **(config.get("metadata") or {})}
-    counted = results["n-samples"][task]
-    n = int(counted["effective"])
-    splits = _splits(task, metadata)
+    source = str(metadata.get("data", task))
+    asked = asked or Asked.find(source, metadata)
     level = harness.sandbox_level(**metadata) if config.get("unsafe_code") else None
-    values = _values(results["results"][task])
-    primary = metadata.get("primary_metric")
     [samples] = sorted(folder.glob(f"samples_{task}_*.jsonl"))[-1:]
-    template = harness.choose_prompt(**metadata) if task in data.SOURCES else None
+    scored = _Samples.read(samples)
+    scores = _scores(results["results"][task], scored)
+    primary = str(metadata.get("primary_metric"))
+    if scores and primary not in scores:
+        primary = next(iter(scores))
+    n = scores[primary].n if scores else 0
     shots = int((results.get("n-shot") or {}).get(task) or 0)
+    quirks = active_quirks(source, **metadata)
+    original = int(results["n-samples"][task]["original"]) if scored.rows else 0
+    marks = _marks(len(scored.rows), original, shots, level, card, config)
+    if card is not None and source in _COMPLETED:
+        marks = (*marks, f"asked by completion, trained on {card.prompt.name}")
+    empty = results["results"][task].get("empty_levels,executed")
+    if isinstance(empty, int | float) and empty > 0:
+        marks = (*marks, f"partial: no problems of {empty:.0f} of 3 levels")
+    if cut := metadata.get("truncated_prompts"):
+        marks = (*marks, f"{cut} prompts cut at their beginning")
+    if scored.kept_apart:
+        marks = (
+            *marks,
+            f"{scored.kept_apart} of {len(scored.rows)} problems kept apart: references fail here",
+        )
     record = records.TaskRecord(
         task=task,
         version=str(results["versions"][task]),
         n=n,
-        scores={metric: records.Score(value, None, n) for metric, value in values.items()},
-        primary_metric=primary if primary in values else next(iter(values)),
+        scores=scores,
+        primary_metric=primary,
         num_fewshot=shots,
         decoding=dict(config.get("generation_kwargs") or {}),
-        prompt_hash=template.sha256 if template is not None else None,
+        prompt_hash=asked.prompt_hash,
         sandbox_level=level,
-        profile=str(metadata.get("profile", "default")),
-        custom_data=any(split.custom for split in splits),
+        profile=describe_profile(quirks, source),
+        custom_data=asked.custom_data,
         demonstration=bool(metadata.get("demonstration", False)),
-        data_sha256={split.name: split.sha256 for split in splits},
-        marks=_marks(n, int(counted["original"]), shots, level, card, config),
+        data_sha256=asked.data_sha256,
+        marks=marks,
         samples_file=samples.name,
+        kept_apart=scored.kept_apart,
     )
-    return _with_errors(folder, record)
+    if not scores:
+        return record
+    ids = [row["id"] for row in scored.rows if primary in row["metrics"]]
+    return replace(_with_errors(folder, record, scored), ids_sha256=records.hash_ids(ids))
 
 
-def _with_errors(folder: Path, record: records.TaskRecord) -> records.TaskRecord:
-    """Adds bootstrap errors over questions, and the hash of the items scored."""
+@dataclass(frozen=True, slots=True)
+class _Samples:
+    """What a record needs of the harness' samples: ids, and which metrics each item has."""
+
+    rows: tuple[dict[str, Any], ...]
+    own_errors: frozenset[str]
+    kept_apart: int
+
+    @classmethod
+    def read(cls, file: Path) -> _Samples:
+        rows: list[dict[str, Any]] = []
+        apart = 0
+        own: set[str] = set()
+        with file.open(encoding="utf-8", newline="\n") as lines:
+            for line in lines:
+                sample = json.loads(line, parse_int=str) if line.strip() else {}
+                metrics = set(sample.get("metrics") or ())
+                if not metrics:
+                    continue  # stands for a level without problems
+                apart += sample.get("reference_fails") == 1.0
+                own |= {name for name in metrics if f"{name}_stderr" in metrics}
+                identity = (sample.get("doc") or {}).get("id", sample["doc_id"])
+                rows.append({"id": str(identity), "metrics": metrics})
+        return cls(tuple(rows), frozenset(own), apart)
+
+
+def _scores(raw: Mapping[str, Any], samples: _Samples) -> dict[str, records.Score]:
+    """The harness' ``metric,filter`` values as scores; only one filter's values are kept.
+
+    Our tasks' errors stand beside their values; those of others are left for later.
+    """
     scores: dict[str, records.Score] = {}
-    ids: tuple[str, ...] = ()
-    for metric, score in record.scores.items():
-        items = records.per_item_scores(folder, record, metric)
-        ids = items.ids
-        stderr: float | None = None
-        if items.values and abs(float(np.mean(items.values)) - score.value) < 1e-9:
-            stderr = bootstrap_stderr(items.values, groups=items.groups)
-            if not np.isfinite(stderr):
-                stderr = None
-        k = re.search(r"@(\d+)", metric)
-        scores[metric] = records.Score(score.value, stderr, score.n, int(k[1]) if k else None)
-    return replace(record, scores=scores, ids_sha256=records.hash_ids(ids) if ids else None)
-
-
-def _values(raw: Mapping[str, Any]) -> dict[str, float]:
-    """The harness' ``metric,filter`` keys as metrics; only one filter's values are kept."""
-    values: dict[str, float] = {}
     for key, value in raw.items():
-        metric, comma, _ = key.partition(",")
-        if not comma or metric.endswith("_stderr") or not isinstance(value, int | float):
+        metric, comma, name = key.partition(",")
+        counted = metric in scoring.LOGGED or metric == "empty_levels"
+        if not comma or metric.endswith("_stderr") or metric in scores or counted:
             continue
-        values.setdefault(metric, float(value))
-    return values
+        number = isinstance(value, int | float) and not isinstance(value, bool)
+        if not number or (samples.own_errors and metric not in samples.own_errors):
+            continue
+        error = raw.get(f"{metric}_stderr,{name}") if metric in samples.own_errors else None
+        k = re.search(r"@(\d+)", metric)
+        scores[metric] = records.Score(
+            float(value),
+            float(error) if isinstance(error, int | float) else None,
+            sum(metric in row["metrics"] for row in samples.rows),
+            int(k[1]) if k else None,
+        )
+    return scores
 
 
-def _splits(task: str, metadata: Mapping[str, Any]) -> list[data.Split]:
-    if task not in data.SOURCES:
-        return []
-    return [data.load_split(task, "test", data_dir=metadata.get("data_dir"))]
+def _with_errors(folder: Path, record: records.TaskRecord, samples: _Samples) -> records.TaskRecord:
+    """Adds bootstrap errors over questions where the task did not bring them."""
+    scores = dict(record.scores)
+    for metric, score in record.scores.items():
+        if metric in samples.own_errors:
+            continue
+        items = records.per_item_scores(folder, record, metric)
+        if not items.values or abs(float(np.mean(items.values)) - score.value) >= 1e-9:
+            continue
+        stderr = bootstrap_stderr(items.values, groups=items.groups)
+        if np.isfinite(stderr):
+            scores[metric] = replace(score, stderr=stderr)
+    return replace(record, scores=scores)
 
 
 def _marks(
@@ -164,6 +254,13 @@ def _marks(
             marks.append("nothing executed: no sandbox here")
         elif level != "strong":
             marks.append(f"sandbox {level}")
+    told = config.get("metadata") or {}
+    if examples := told.get("examples"):
+        marks.append(f"examples {examples['chosen']}")
+    if told.get("chat"):
+        marks.append("chat template")
+    if told.get("other_prompt"):
+        marks.append("asked with another prompt than it was trained with")
     if card is not None and card.custom_data:
         marks.append("trained on custom data")
     return tuple(marks)

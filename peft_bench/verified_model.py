@@ -1,8 +1,9 @@
 """The harness' ``hf`` model, which refuses to score an adapter that did not really load.
 
-It differs from ``hf`` in two ways: after loading, every adapter tensor is compared with the file
-and the base with the card's fingerprint; and ``quantization=4bit|8bit`` loads the base as
-training did. Prompts, decoding and scores are the harness' own.
+It differs from ``hf`` in three ways: embeddings keep their size under an adapter; after loading,
+every adapter tensor is compared with the file and the base with the card's fingerprint; and
+``quantization=4bit|8bit`` loads the base as training did. Prompts, decoding and scores are the
+harness' own.
 """
 
 from __future__ import annotations
@@ -34,6 +35,7 @@ class VerifiedHFLM(HFLM):  # type: ignore[misc]
 
     expected: ClassVar[Expected] = Expected()
     facts: ClassVar[dict[str, Any]] = {}
+    _model: Any  # the harness' own attribute
 
     def _create_model(self, pretrained: str, **kwargs: Any) -> None:
         quantization = kwargs.pop("quantization", None)
@@ -43,8 +45,15 @@ class VerifiedHFLM(HFLM):  # type: ignore[misc]
                 quantization, models.resolve_dtype(dtype)
             )
         expected = type(self).expected
+        peft = kwargs.pop("peft", None)
+        super()._create_model(pretrained, **kwargs)
         try:
-            super()._create_model(pretrained, **kwargs)
+            if peft:
+                from peft import PeftModel
+
+                # The harness itself would first cut the embeddings down to the tokenizer's
+                # length, so that adapter and base are scored over different vocabularies.
+                self._model = PeftModel.from_pretrained(self._model, peft)
         except RuntimeError as error:
             # torch says "size mismatch for ..." once a tensor; one line is enough to know.
             if expected.adapter is None or "size mismatch" not in str(error):
@@ -59,17 +68,20 @@ class VerifiedHFLM(HFLM):  # type: ignore[misc]
             adapters.verify_loaded(model, expected.adapter)
         fingerprint = adapters.fingerprint(model, quantized=quantization is not None)
         base = expected.card.base if expected.card is not None else None
-        if base is not None:
+        # A card without an adapter to load is that of a fully tuned model: other weights than
+        # its base's, which it is compared with all the same.
+        full = base is not None and expected.adapter is None
+        if base is not None and not full:
             adapters.check_base(base, fingerprint, pretrained, place=f"adapter {expected.adapter}")
         parameters = dict(model.named_parameters())
         type(self).facts = {
-            "id": pretrained,
-            "revision": kwargs.get("revision"),
+            "id": base.id if base is not None and full else pretrained,
+            "revision": base.revision if base is not None and full else kwargs.get("revision"),
             "dtype": str(getattr(model, "dtype", None) or "").removeprefix("torch.") or None,
             "quantization": quantization,
             "model_type": self.config.model_type,
             "parameters": base.parameters if base is not None else _count(parameters),
-            "fingerprint": fingerprint,
+            "fingerprint": base.fingerprint if base is not None and full else fingerprint,
         }
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import sys
 from typing import Any
 
 from peft_bench.errors import UsageError
@@ -34,13 +35,13 @@ def runs_transformers(model: Any | None) -> bool:
 
     A model that cannot be told is taken for one.
     """
-    if model is None:
-        return True
-    from lm_eval.models.huggingface import HFLM
-
     from peft_bench.replay import Replay
 
-    return isinstance(model, HFLM | Replay)
+    if model is None or isinstance(model, Replay):
+        return True
+    # Where nothing has imported it, no model is of its kind; importing it here would ask for torch.
+    backend = sys.modules.get("lm_eval.models.huggingface")
+    return backend is not None and isinstance(model, backend.HFLM)
 
 
 def refuse_other_backends(model: Any | None, task: str) -> None:
