@@ -24,6 +24,12 @@ from peft_bench.training import train
 
 FILES = (adapters.CONFIG_FILE, adapters.WEIGHTS_FILE)
 
+# A shell's background job ignores SIGINT, and would hand that on.
+_HEARS = """
+import signal
+signal.signal(signal.SIGINT, signal.default_int_handler)
+"""
+
 # Waits after the checkpoint that its last argument names, so that the signal comes in between.
 _TRAIN = """
 import sys, time
@@ -85,7 +91,7 @@ def contents(folder: Path) -> list[bytes]:
 
 def start(script: str, *arguments: object, **options: Any) -> subprocess.Popen[str]:
     return subprocess.Popen(
-        [sys.executable, "-c", script, *map(str, arguments)],
+        [sys.executable, "-c", _HEARS + script, *map(str, arguments)],
         env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
