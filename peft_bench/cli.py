@@ -6,6 +6,7 @@ Exit codes: 0 done, 1 failed, 2 usage, 3 something missing.
 from __future__ import annotations
 
 import argparse
+import logging
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -60,6 +61,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     if rest and arguments.verb != "eval":
         parser.error(f"unrecognized arguments: {' '.join(rest)}")
     arguments.rest = rest
+    # On a CPU it tells at each start which faster kernel it lacks, and nobody asked.
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
     run: Callable[[argparse.Namespace], int] = arguments.run
     try:
         code = run(arguments)

@@ -111,7 +111,6 @@ Next:
 def _quieten() -> None:
     """Progress and results stay; warnings that a first-time reader can do nothing about go."""
     logging.getLogger("lm_eval").setLevel(logging.ERROR)
-    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
     logging.getLogger("transformers").setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", category=FutureWarning, module="transformers")
 

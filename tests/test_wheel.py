@@ -55,7 +55,7 @@ def scores_in(folder: Path) -> dict[str, float]:
     return {
         key.split(",")[0]: value
         for key, value in found.items()
-        if key.startswith("em@") and "_stderr" not in key
+        if isinstance(value, float) and "_stderr" not in key
     }
 
 
@@ -73,7 +73,7 @@ def test_plain_lm_eval_finds_the_task_and_agrees_with_ours(
     [folder] = (tmp_path / "evaluations").iterdir()
     [task] = records.read_record(folder).tasks
     expected = scores_in(tmp_path / "plain")
-    assert len(expected) == 12
+    assert {"em@1", "em@10_ast", "codebleu", "bleu", "chrf++"} <= set(expected)
     assert {metric: score.value for metric, score in task.scores.items()} == expected
     # A tiny random model scores nothing: its answers say more.
     assert answers_in(tmp_path / "plain") == answers_in(folder)

@@ -221,7 +221,8 @@ def test_a_test_out_of_memory_on_an_answer_is_never_the_sandboxs_failure(run: Ru
     source = "def f(): return 'x' * 10**5"
     for grow in ("hold.append(x * 200)", "hold.append(bytes(10**8))", "x = x + x"):
         said = status(run, source, f"x, hold = f(), []\nwhile True: {grow}", **TIGHT)
-        assert said.split()[0] in ("memory", "crashed"), said
+        # On a loaded machine, filling the memory can take all of its CPU time.
+        assert said.split()[0] in ("memory", "crashed", "cpu"), said
 
 
 def test_a_test_that_exits_does_not_pass(run: Run) -> None:
