@@ -30,18 +30,13 @@ import time
 from pathlib import Path
 from typing import Any
 
+# "plain": neither gradient checkpointing nor bf16, which TRL both has on.
 TRL: dict[str, dict[str, Any]] = {
     "TRL, defaults (gradient checkpointing, bf16)": {},
-    "TRL, both off": {"gradient_checkpointing": False, "bf16": False},
-    "TRL, both off, packing": {
-        "gradient_checkpointing": False,
-        "bf16": False,
-        "packing": True,
-        "packing_strategy": "bfd",
-    },
+    "TRL, both off": {"plain": True},
+    "TRL, both off, packing": {"plain": True, "packing": True, "packing_strategy": "bfd"},
     "TRL, both off, rows grouped by length": {
-        "gradient_checkpointing": False,
-        "bf16": False,
+        "plain": True,
         "train_sampling_strategy": "group_by_length",
     },
 }
@@ -103,26 +98,18 @@ def load(case: dict[str, Any]) -> tuple[Any, Any, Any, Any]:
         max_row_tokens=case["max_row_tokens"],
     )
     short = [row for row in train.features if row["length"] >= case["min_row_tokens"]]
-    train = type(train)(buckets(short, case["rows"], case["batch"]), 0, 0)
+    train = type(train)(sample(short, case["rows"]), 0, 0)
     base = models.load_model(recipe.model, config)
     model = peft_model.wrap(recipe, base, config.model_type)
     return recipe, train, model, tokenizer
 
 
-def buckets(rows: list[dict[str, Any]], count: int, batch: int) -> list[dict[str, Any]]:
-    """``count`` rows of the whole set, shuffled, that fall into full batches of like lengths.
-
-    A few steps then stand for an epoch: grouping by length works on them as on all rows, and for
-    who does not group they are a fair sample.
-    """
+def sample(rows: list[dict[str, Any]], count: int) -> list[dict[str, Any]]:
+    """Rows of evenly spaced ranks by length, shuffled: few of them are as long as all of them."""
     ordered = sorted(rows, key=lambda row: int(row["length"]))
-    groups = [ordered[i : i + batch] for i in range(0, len(ordered) - batch + 1, batch)]
-    # Evenly over the lengths, the middles of as many parts.
-    wanted = max(1, count // batch)
-    picked = [groups[(2 * i + 1) * len(groups) // (2 * wanted)] for i in range(wanted)]
-    chosen = [row for group in picked for row in group]
-    random.Random(1).shuffle(chosen)
-    return chosen
+    picked = [ordered[(2 * i + 1) * len(ordered) // (2 * count)] for i in range(count)]
+    random.Random(1).shuffle(picked)
+    return picked
 
 
 def random_case(case: dict[str, Any], recipe: Any) -> tuple[Any, Any, Any, Any]:
@@ -153,7 +140,7 @@ def random_case(case: dict[str, Any], recipe: Any) -> tuple[Any, Any, Any, Any]:
     )
     draw = random.Random(0)
     rows = []
-    for _ in range(20 * case["rows"]):
+    for _ in range(case["rows"]):
         prompt, answer = (
             [draw.randrange(5, config.vocab_size) for _ in range(draw.randint(*span))]
             for span in ((12, 40), (4, 32))
@@ -164,7 +151,7 @@ def random_case(case: dict[str, Any], recipe: Any) -> tuple[Any, Any, Any, Any]:
         else:
             labels = [-100] * len(prompt) + answer
             rows.append({"input_ids": prompt + answer, "labels": labels, "length": length})
-    train = Encoded(buckets(rows, case["rows"], case["batch"]), 0, 0)
+    train = Encoded(rows, 0, 0)
     return recipe, train, random_model(plan, device), small_tokenizer()
 
 
@@ -188,20 +175,23 @@ def run(case: dict[str, Any]) -> dict[str, Any]:
         return floor(model, train, case["batch"])
     with tempfile.TemporaryDirectory() as folder:
         trainer = make(case, recipe, model, train, tokenizer, Path(folder))
-        first = loss_of(model, train, tokenizer)
+        own = own_loss(trainer, train) if case["check"] else None
+        first = loss_of(model, train)
         cuda = torch.cuda.is_available()
         clock = Clock(trainer, cuda)
         trainer.train()
-        last = loss_of(model, train, tokenizer)
+        last = loss_of(model, train)
     from peft_bench import runtime
 
     return {
         "tokens": clock.tokens,
         "seconds": clock.seconds,
+        "own": own,
         "first": first,
         "last": last,
         "peak": torch.cuda.max_memory_allocated() if cuda else runtime.peak_rss_bytes(),
         "reserved": torch.cuda.max_memory_reserved() if cuda else None,
+        "versions": runtime.versions(),
     }
 
 
@@ -245,14 +235,31 @@ class Clock:
         trainer.add_callback(Counter())
 
 
-def loss_of(model: Any, train: Any, tokenizer: Any) -> float:
-    """The plain model's loss over all rows, one by one: the same judge for everybody."""
+def own_loss(trainer: Any, train: Any) -> float:
+    """The trainer's own loss over all its rows, batched its way, without dropout: a mean over
+    label tokens. Equal ones mean that everybody trains on the same tokens.
+    """
+    import torch
+
+    model = trainer.model.eval()
+    total = 0.0
+    with torch.no_grad():
+        for batch in trainer.get_train_dataloader():
+            inputs = trainer._prepare_inputs(dict(batch))
+            labels = int((inputs["labels"] != -100).sum())
+            total += float(trainer.compute_loss(model, inputs)) * labels
+    model.train()
+    return total / train.label_tokens
+
+
+def loss_of(model: Any, train: Any) -> float:
+    """The plain model's loss over some rows, one by one: the same judge for everybody."""
     import torch
 
     model.eval()
     total = count = 0.0
     with torch.no_grad():
-        for row in train.features[:8]:
+        for row in train.features[:16]:
             ids, labels = torch.tensor([row["input_ids"]]), torch.tensor([row["labels"]])
             here = int((labels != -100).sum())
             device = next(model.parameters()).device
@@ -320,10 +327,13 @@ def make_trl(
     from datasets import Dataset
     from trl import SFTConfig, SFTTrainer
 
-    options = TRL[case["variant"]]
-    # Left to TRL's own defaults.
-    for key in ("gradient_checkpointing", "gradient_checkpointing_kwargs", "bf16", "label_names"):
-        chosen.pop(key, None)
+    from peft_bench.trainer import checkpointing_name
+
+    options = dict(TRL[case["variant"]])
+    chosen.pop("bf16", None)  # left to TRL's own default
+    if options.pop("plain", False):
+        options |= {checkpointing_name(): False, "bf16": False}
+    chosen.pop("label_names", None)
     chosen.pop("remove_unused_columns", None)
     chosen["use_cpu"] = not torch.cuda.is_available()
     chosen["max_length"] = 2 * case["length"]
@@ -379,7 +389,8 @@ def floor(model: Any, train: Any, batch: int) -> dict[str, Any]:
         for weight, rows in reversed(pairs):
             inputs[rows, weight.shape[0]] @ weight
         seconds = now() - started
-    return {"tokens": average, "seconds": seconds, "first": None, "last": None, "peak": None}
+    nothing = dict.fromkeys(("own", "first", "last", "peak"))
+    return {"tokens": average, "seconds": seconds, **nothing}
 
 
 def start(case: dict[str, Any], python: str) -> dict[str, Any] | None:
@@ -406,29 +417,59 @@ def table(found: dict[str, list[dict[str, Any]]], unit: str) -> str:
     def rate(variant: str) -> float:
         return statistics.median(one["tokens"] / one["seconds"] for one in found[variant])
 
-    ours = rate(OURS) if found.get(OURS) else None
+    def shown(value: float | None, form: str) -> str:
+        return "-" if value is None else form.format(value)
+
+    found = {variant: runs for variant, runs in found.items() if runs}
+    ours = rate(OURS) if OURS in found else None
     lines = [
-        f"| variant | {unit} | ours is faster by | loss before | after | peak memory GB |",
+        f"| variant | {unit} | ours is faster by | own loss before | loss after | peak memory GB |",
         "|---|---|---|---|---|---|",
     ]
     for variant, runs in found.items():
-        if not runs:
-            continue
-        one = runs[-1]
-        ratio = "-" if ours is None else f"{ours / rate(variant):.2f}"
-        loss = "- | -" if one["first"] is None else f"{one['first']:.5f} | {one['last']:.4f}"
-        peak = "-" if one["peak"] is None else f"{one['peak'] / 1e9:.2f}"
-        lines.append(f"| {variant} | {rate(variant):.1f} | {ratio} | {loss} | {peak} |")
-    if ours is not None and found.get(FLOOR):
-        lines.append(f"\nOurs runs at {100 * ours / rate(FLOOR):.0f} % of the floor's speed.")
+        own, last, peak = runs[0]["own"], runs[0]["last"], runs[0]["peak"]
+        ratio = None if ours is None else ours / rate(variant)
+        lines.append(
+            f"| {variant} | {rate(variant):.1f} | {shown(ratio, '{:.2f}')} | "
+            f"{shown(own, '{:.5f}')} | {shown(last, '{:.4f}')} | "
+            f"{shown(peak and peak / 1e9, '{:.2f}')} |"
+        )
+    owns = [runs[0]["own"] for runs in found.values() if runs[0]["own"] is not None]
+    if owns:
+        spread = (max(owns) - min(owns)) / min(owns)
+        verdict = "equal" if spread < 1e-4 else "NOT equal"
+        lines.append(f"\nOwn losses before training are {verdict}: they differ by {spread:.1e}.")
+    if ours is not None and FLOOR in found:
+        lines.append(f"Ours runs at {100 * ours / rate(FLOOR):.0f} % of the floor's speed.")
     return "\n".join(lines) + "\n"
+
+
+def about(found: dict[str, list[dict[str, Any]]], case: dict[str, Any]) -> str:
+    """What was measured, and on what."""
+    import torch
+
+    cuda = torch.cuda.is_available()
+    device = torch.cuda.get_device_name() if cuda else "a CPU's one thread"
+    versions: dict[str, str] = {}
+    for runs in found.values():
+        for one in runs:
+            versions |= one.get("versions") or {}
+    shown = ("python", "torch", "transformers", "peft", "trl")
+    rounds = max(map(len, found.values()), default=0)
+    return (
+        f"{case['rows']} rows of {case['task']}, batches of {case['batch']}"
+        + (f" in parts of {case['micro']}" if case["micro"] != case["batch"] else "")
+        + f", {case['method']}, {Path(case['model']).name}, {rounds} rounds, {device}; "
+        + ", ".join(f"{name} {versions[name]}" for name in shown if name in versions)
+        + "."
+    )
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--case", help=argparse.SUPPRESS)
     parser.add_argument("--rounds", type=int, default=2)
-    parser.add_argument("--rows", type=int, default=40)
+    parser.add_argument("--rows", type=int, default=160)
     parser.add_argument("--long", action="store_true", help="APPS rows")
     parser.add_argument("--model", help="a hub id or folder; SmolLM2-135M by default")
     parser.add_argument("--random", action="store_true", help="random weights of the model's shape")
@@ -467,7 +508,7 @@ def main() -> None:
     for number in range(arguments.rounds):
         for variant in variants if number % 2 == 0 else variants[::-1]:
             python = arguments.trl_python if variant in TRL else sys.executable
-            one = start(case | {"variant": variant}, python)
+            one = start(case | {"variant": variant, "check": number == 0}, python)
             if one is not None:
                 found[variant].append(one)
                 print(number, variant, one, file=sys.stderr, flush=True)
@@ -475,7 +516,7 @@ def main() -> None:
 
     cuda = torch.cuda.is_available()
     unit = "real tokens a wall second" if cuda else "real tokens a CPU second"
-    report = table(found, unit)
+    report = f"{about(found, case)}\n\n{table(found, unit)}"
     print(report)
     if arguments.out:
         arguments.out.write_text(report, encoding="utf-8")

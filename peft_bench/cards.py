@@ -7,15 +7,18 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from peft_bench import schema
 from peft_bench.errors import Faults, UsageError
+from peft_bench.methods import FULL
 
 CARD_SCHEMA_VERSION = 1
 CARD_FILE = "card.json"
+_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,13 +147,21 @@ def _or_dash(value: float | None, form: str) -> str:
     return "-" if value is None else form.format(value)
 
 
+def _is_hub_id(model: str) -> bool:
+    return bool(_HUB_ID.fullmatch(model)) and not Path(model).is_dir()
+
+
 def render_model_card(card: AdapterCard) -> str:
-    """The card as a model card in Markdown, with the hub's metadata block."""
+    """The card as a model card in Markdown, with the hub's metadata block.
+
+    A base that is a folder is left out of the block: the hub takes ids of its own alone.
+    """
     import yaml
 
+    whole = card.method == FULL
     meta = {
-        "base_model": card.base.id,
-        "library_name": "peft",
+        **({"base_model": card.base.id} if _is_hub_id(card.base.id) else {}),
+        "library_name": "transformers" if whole else "peft",
         "pipeline_tag": "text-generation",
         "tags": ["code", "python", "peft-bench", card.method],
     }
@@ -176,10 +187,12 @@ def render_model_card(card: AdapterCard) -> str:
     }
     table = "\n".join(f"| {key} | {value} |" for key, value in facts.items())
     header = yaml.safe_dump(meta, sort_keys=False).rstrip()
+    tasks = ",".join((card.recipe.get("data") or {}).get("tasks") or ["conala"])
     return (
         f"---\n{header}\n---\n\n# {card.name}\n\n"
-        f"A PEFT adapter trained with peft-bench {card.versions.get('peft-bench', '')}.\n\n"
+        f"A {'whole model' if whole else 'PEFT adapter'} trained with peft-bench "
+        f"{card.versions.get('peft-bench', '')}.\n\n"
         f"| | |\n|---|---|\n{table}\n\n"
         f"## Prompt\n\n```text\n{card.prompt.text}```\n\n"
-        f"## Score it\n\n```sh\npeft-bench eval PATH/TO/{card.name} --tasks conala\n```\n"
+        f"## Score it\n\n```sh\npeft-bench eval PATH/TO/{card.name} --tasks {tasks}\n```\n"
     )

@@ -242,6 +242,23 @@ def _check_lora_init(recipe: Recipe, config: Any, faults: Faults) -> None:
         )
 
 
+def _check_init_text(recipe: Recipe, config: Any, faults: Faults) -> None:
+    text = recipe.method.init_text
+    if text is None:
+        return
+    if methods.peft_type(recipe.method.name) != "PREFIX_TUNING":
+        problem = f"is for prefix tuning, not {recipe.method.name}"
+    elif config.is_encoder_decoder:
+        problem = f"needs one cache of keys and values, and {config.model_type} has two"
+    elif recipe.method.options.get("prefix_projection"):
+        problem = "starts the prefix itself, which prefix_projection computes from something else"
+    elif not text.strip():
+        problem = "is empty"
+    else:
+        return
+    faults.add(place="method.init_text", problem=problem, remedy="leave it out")
+
+
 def _check_length(recipe: Recipe, config: Any, faults: Faults) -> None:
     limit = getattr(config, "max_position_embeddings", None)
     if config.is_encoder_decoder or not isinstance(limit, int):
@@ -270,6 +287,7 @@ _RULES: tuple[_Rule, ...] = (
     _check_packing,
     _check_optimizer,
     _check_lora_init,
+    _check_init_text,
     _check_length,
 )
 

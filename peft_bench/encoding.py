@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -209,3 +210,31 @@ class Collator:
             "attention_mask": torch.tensor(mask),
             "labels": padded("labels", IGNORED_LABEL),
         }
+
+
+def order_by_length(lengths: Sequence[int], batch_size: int, seed: str) -> list[int]:
+    """An epoch's order of rows, such that batches of ``batch_size`` hold rows of about one length.
+
+    Rows are ranked by length, equal ones by lot; each rank is moved up by chance, by at most a
+    fiftieth of the rows or one batch, so that the company a row keeps changes from epoch to epoch.
+    Batches come by lot, each from its longest row down. The longest of all is the first: a step
+    that does not fit in memory fails at once. A short batch is the last.
+    """
+    draw = random.Random(seed)
+    count = len(lengths)
+    ranked = sorted(range(count), key=lambda row: (lengths[row], draw.random()))
+    reach = max(batch_size, count // 50)
+    moved = sorted((rank + reach * draw.random(), row) for rank, row in enumerate(ranked))
+    rows = [row for _, row in moved]
+    whole, rest = divmod(count, batch_size)
+    # Which rows make the short batch: any that stand together.
+    start = batch_size * draw.randint(0, whole)
+    short, rows = rows[start : start + rest], rows[:start] + rows[start + rest :]
+    batches = [rows[i : i + batch_size] for i in range(0, len(rows), batch_size)]
+    for batch in batches:
+        batch.sort(key=lambda row: -lengths[row])
+    draw.shuffle(batches)
+    if batches:
+        longest = max(range(len(batches)), key=lambda i: lengths[batches[i][0]])
+        batches.insert(0, batches.pop(longest))
+    return [row for batch in [*batches, short] for row in batch]

@@ -30,12 +30,17 @@ def training_flops(model: Any, train: Encoded, epochs: float) -> float:
         weights, trained = _weights(module)
         if not weights:
             continue
-        if id(module) in within_head or (seq2seq and "decoder" in name.split(".")):
-            tokens = labels
-        else:
-            tokens = whole
+        on_labels = id(module) in within_head or (seq2seq and _of_answer(name))
+        tokens = labels if on_labels else whole
         flops += tokens * (4 * weights + 2 * trained)
     return float(flops * epochs)
+
+
+def _of_answer(name: str) -> bool:
+    """Whether a decoder's module works on the answer, as all do but cross-attention's k and v."""
+    parts = set(name.split("."))
+    crosses = parts & {"EncDecAttention", "encoder_attn"} and parts & {"k", "v", "k_proj", "v_proj"}
+    return "decoder" in parts and not crosses
 
 
 def _weights(module: Any) -> tuple[int, int]:

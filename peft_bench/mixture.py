@@ -100,6 +100,15 @@ def _kept_apart(split: data.Split) -> tuple[data.Split, data.Split]:
     return part("train", rest), part("validation", apart)
 
 
+def at_most(rows: list[data.Row], limit: int | None, splits: int) -> list[data.Row]:
+    """The first ``limit`` rows; of several splits, one after another, as many spread evenly."""
+    if limit is None or limit >= len(rows):
+        return rows
+    if splits == 1:
+        return rows[:limit]
+    return [rows[i * len(rows) // limit] for i in range(limit)]
+
+
 def weighed(splits: Sequence[data.Split], weights: dict[str, float], seed: int) -> list[data.Row]:
     """The rows of one epoch: each as often as its task's weight says.
 

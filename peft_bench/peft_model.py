@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +31,10 @@ def wrap(recipe: Recipe, base: Any, model_type: str) -> Any:
     name = recipe.method.name
     try:
         config = get_peft_config(peft_options(recipe, model_type, base.config.is_encoder_decoder))
-        model = get_peft_model(base, config)
+        with warnings.catch_warnings():
+            # PEFT asks transformers by a name that it warns of since 5.23.
+            warnings.filterwarnings("ignore", "`is_gradient_checkpointing`", FutureWarning)
+            model = get_peft_model(base, config)
     except (TypeError, ValueError) as error:
         raise UsageError(
             place="method.options",
@@ -60,6 +64,26 @@ def peft_options(recipe: Recipe, model_type: str, is_encoder_decoder: bool) -> d
         ours = options["feedforward_modules"]
         options["feedforward_modules"] = [name for name in ours if name in targets]
     return options | own
+
+
+def begin_from_text(recipe: Recipe, model: Any, tokenizer: Any) -> None:
+    """Starts prefix tuning from the base's keys and values for the recipe's ``init_text``.
+
+    A text shorter than the prefix is repeated, a longer one cut. Nothing happens without a text.
+    """
+    import torch
+    from peft import initialize_kv_prefix_from_past_key_values
+
+    text = recipe.method.init_text
+    if text is None:
+        return
+    count = model.active_peft_config.num_virtual_tokens
+    ids = tokenizer(text, add_special_tokens=False).input_ids
+    ids = (ids * -(-count // len(ids)))[:count]
+    batch = torch.tensor([ids], device=model.device)
+    with torch.no_grad(), model.disable_adapter():
+        cache = model(input_ids=batch, use_cache=True).past_key_values
+    initialize_kv_prefix_from_past_key_values(model, past_key_values=cache)
 
 
 def save(model: Any, folder: Path, tokenizer: Any = None) -> None:

@@ -53,11 +53,15 @@ class MethodChoice:
     ``targets`` names a set of target modules where ``options`` names none: ``study`` (the query,
     key and value projections), ``revision`` (every projection of a block), ``peft`` (PEFT's own
     table). Left out: the study's.
+
+    ``init_text`` starts prefix tuning from the keys and values that the base computes for a text,
+    in place of PEFT's random ones, which are far from any that the model knows.
     """
 
     name: str
     options: dict[str, Any] = field(default_factory=dict)
     targets: methods.Targets | None = None
+    init_text: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +78,7 @@ class DataChoice:
     rows, a tenth of the training rows (APPS: 500 of 5000), drawn with seed 42, is kept apart.
     ``weights`` say by task (``files`` is the files' name) how often a training row is seen an
     epoch, 1 where it is silent; of a fraction, which rows is drawn once with the training's seed.
+    ``max_train_rows`` keeps the first rows, of a mix as many spread evenly over it.
     ``prompt: chat`` asks by the model's own chat template.
     """
 

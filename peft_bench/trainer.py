@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from peft_bench import checkpoints, methods, models, optimizers, runtime
-from peft_bench.encoding import Collator, Encoded
+from peft_bench.encoding import Collator, Encoded, order_by_length
 from peft_bench.errors import PeftBenchError, UsageError
 from peft_bench.families import FAMILIES
 from peft_bench.label_head import LabelHead
@@ -26,10 +26,12 @@ def make_trainer(
     pad_token_id: int,
     earlier: checkpoints.Spent,
     progress: bool,
+    loggers: Sequence[str] = (),
 ) -> Any:
     """A Trainer for ``model`` that keeps its checkpoints in ``folder``.
 
-    ``earlier`` is what interrupted runs spent before. The validation rows are taken by length,
+    ``earlier`` is what interrupted runs spent before; ``loggers`` are transformers' (``report_to``
+    of its TrainingArguments), ``tensorboard`` say. The validation rows are taken by length,
     which saves padding and changes no mean.
     """
     import torch
@@ -38,7 +40,7 @@ def make_trainer(
     if not torch.cuda.is_available():
         runtime.keep_freed_memory()
     arguments = TrainingArguments(
-        **settings(recipe, len(train.features), folder, progress=progress)
+        **settings(recipe, len(train.features), folder, progress=progress, loggers=loggers)
     )
     # One process drives one GPU; several are for `accelerate launch` or torchrun.
     arguments._n_gpu = min(arguments.n_gpu, 1)
@@ -56,7 +58,9 @@ def make_trainer(
     )
 
 
-def settings(recipe: Recipe, rows: int, folder: Path, *, progress: bool) -> dict[str, Any]:
+def settings(
+    recipe: Recipe, rows: int, folder: Path, *, progress: bool, loggers: Sequence[str] = ()
+) -> dict[str, Any]:
     """The recipe as arguments of transformers' TrainingArguments.
 
     Raises:
@@ -84,8 +88,7 @@ def settings(recipe: Recipe, rows: int, folder: Path, *, progress: bool) -> dict
         "warmup_steps": choice.warmup_ratio,
         "weight_decay": choice.weight_decay,
         "optim": "adamw_torch" if choice.optimizer in optimizers.OWN else choice.optimizer,
-        "gradient_checkpointing": choice.gradient_checkpointing,
-        "gradient_checkpointing_kwargs": {"use_reentrant": False},
+        **_checkpointing(choice.gradient_checkpointing),
         "bf16": dtype == "bfloat16" and torch.cuda.is_available(),
         "fp16": dtype == "float16" and torch.cuda.is_available(),
         "eval_strategy": "steps",
@@ -99,7 +102,8 @@ def settings(recipe: Recipe, rows: int, folder: Path, *, progress: bool) -> dict
         "logging_steps": interval,
         "seed": choice.seed,
         "data_seed": choice.seed,
-        "report_to": "none",
+        "report_to": list(loggers) or "none",
+        "run_name": recipe.name,
         "disable_tqdm": not progress,
         "remove_unused_columns": False,
         "label_names": ["labels"],
@@ -108,6 +112,19 @@ def settings(recipe: Recipe, rows: int, folder: Path, *, progress: bool) -> dict
         # Several processes on a CPU find each other only if told that it is one.
         "use_cpu": runtime.processes() > 1 and not torch.cuda.is_available(),
     }
+
+
+def checkpointing_name() -> str:
+    """What the installed transformers calls gradient checkpointing: it warns of its older name."""
+    from transformers import TrainingArguments
+
+    new = "activation_checkpointing"
+    return new if new in TrainingArguments.__dataclass_fields__ else "gradient_checkpointing"
+
+
+def _checkpointing(on: bool) -> dict[str, Any]:
+    name = checkpointing_name()
+    return {name: True, f"{name}_kwargs": {"use_reentrant": False}} if on else {}
 
 
 def batches(recipe: Recipe) -> tuple[int, int]:
@@ -160,7 +177,6 @@ def _trainer_class() -> type[Any]:
     """
     import torch
     from transformers import Trainer
-    from transformers.trainer_pt_utils import get_length_grouped_indices
 
     class ByLength(torch.utils.data.Sampler[int]):
         """Rows of about the same length together, shuffled anew each epoch."""
@@ -178,9 +194,8 @@ def _trainer_class() -> type[Any]:
             return len(self.lengths)
 
         def __iter__(self) -> Iterator[int]:
-            generator = torch.Generator().manual_seed(1000 * self.seed + self.epoch)
-            order = get_length_grouped_indices(self.lengths, self.batch_size, generator=generator)
-            return iter(order)
+            seed = f"{self.seed} {self.epoch}"
+            return iter(order_by_length(self.lengths, self.batch_size, seed))
 
     class PeftBenchTrainer(Trainer):  # type: ignore[misc]
         def __init__(self, *arguments: Any, **named: Any) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -24,7 +25,7 @@ from peft_bench import (
     trl_engine,
 )
 from peft_bench.encoding import Encoded, encode_rows
-from peft_bench.errors import UsageError
+from peft_bench.errors import MissingError, UsageError
 from peft_bench.families import prompt_name
 from peft_bench.recipe import Recipe
 from peft_bench.training_run import CHECKPOINTS, Finished, Prepared, run
@@ -42,7 +43,13 @@ class _Rows:
     splits: tuple[data.Split, ...]
 
 
-def train(recipe: Recipe, out: str | Path | None = None, *, progress: bool = True) -> Path:
+def train(
+    recipe: Recipe,
+    out: str | Path | None = None,
+    *,
+    progress: bool = True,
+    loggers: Sequence[str] = (),
+) -> Path:
     """Trains the adapter that a recipe describes; returns its folder (``adapters/NAME``).
 
     If the folder exists already and holds the same recipe's adapter, nothing is done. Under
@@ -52,10 +59,11 @@ def train(recipe: Recipe, out: str | Path | None = None, *, progress: bool = Tru
         recipe: see :class:`peft_bench.recipe.Recipe`.
         out: the adapter's folder; ``adapters/<recipe name>`` by default.
         progress: whether to show progress bars.
+        loggers: where transformers' Trainer reports to besides: ``tensorboard``, ``wandb``, ...
 
     Raises:
         UsageError: faulty rows or options; or ``out`` holds another recipe's adapter.
-        MissingError: the model or the data cannot be had.
+        MissingError: the model, the data or a logger cannot be had.
         PeftBenchError: training failed (no space left, out of memory, a loss that is not a
             number).
         KeyboardInterrupt: stopped; checkpoints stay in ``OUT.partial``.
@@ -63,6 +71,7 @@ def train(recipe: Recipe, out: str | Path | None = None, *, progress: bool = Tru
     folder = Path(out) if out is not None else Path("adapters") / recipe.name
     if _is_done(folder, recipe):
         return folder
+    _check_loggers(loggers)
     runtime.join()
     prepared, rows = _prepare(recipe)
     partial = folder.with_name(f"{folder.name}.partial")
@@ -70,7 +79,8 @@ def train(recipe: Recipe, out: str | Path | None = None, *, progress: bool = Tru
         open_partial(folder, _identity(recipe, rows.splits))
     runtime.wait()
     try:
-        finished = run(recipe, prepared, partial, progress=progress and runtime.is_main())
+        shown = progress and runtime.is_main()
+        finished = run(recipe, prepared, partial, progress=shown, loggers=loggers)
         if runtime.is_main():
             _write_card(recipe, rows, partial, finished)
             shutil.rmtree(partial / CHECKPOINTS, ignore_errors=True)
@@ -93,6 +103,21 @@ def _is_done(folder: Path, recipe: Recipe) -> bool:
             remedy="choose another --out or recipe name, or delete the folder",
         )
     return True
+
+
+def _check_loggers(loggers: Sequence[str]) -> None:
+    if not loggers:
+        return
+    from transformers.integrations import get_available_reporting_integrations
+
+    known = get_available_reporting_integrations()
+    for name in loggers:
+        if name not in known:
+            raise MissingError(
+                place=f"--log-to {name}",
+                problem="is no logger of transformers, or its package is not installed",
+                remedy=f"install it; here are: {', '.join(known) or 'none'}",
+            )
 
 
 def _identity(recipe: Recipe, splits: tuple[data.Split, ...]) -> dict[str, str]:
@@ -133,7 +158,10 @@ def _prepare(recipe: Recipe) -> tuple[Prepared, _Rows]:
     rows = mixture.weighed(train, choice.weights, recipe.training.seed)
     validation = [row for split in splits if split.name == "validation" for row in split.rows]
     prepared = Prepared(
-        config, tokenizer, encoded(rows[: choice.max_train_rows]), encoded(validation)
+        config,
+        tokenizer,
+        encoded(mixture.at_most(rows, choice.max_train_rows, len(train))),
+        encoded(validation),
     )
     return prepared, _Rows(prompt, splits)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -42,10 +42,18 @@ class Finished:
     trainable_parameters: int
 
 
-def run(recipe: Recipe, prepared: Prepared, partial: Path, *, progress: bool) -> Finished:
+def run(
+    recipe: Recipe,
+    prepared: Prepared,
+    partial: Path,
+    *,
+    progress: bool,
+    loggers: Sequence[str] = (),
+) -> Finished:
     """Trains, from the last whole checkpoint in ``partial`` if there is one, and saves there.
 
-    Of several processes only the first one writes.
+    Of several processes only the first one writes. ``loggers``: see
+    :func:`peft_bench.trainer.make_trainer`.
 
     Raises:
         PeftBenchError: no space left; out of memory, with what would fit; a loss that is not a
@@ -63,12 +71,13 @@ def run(recipe: Recipe, prepared: Prepared, partial: Path, *, progress: bool) ->
         load_wall_s = time.perf_counter() - started
         load_peak = runtime.peak_device_bytes()
         model = peft_model.wrap(recipe, base, prepared.config.model_type)
+        peft_model.begin_from_text(recipe, model, prepared.tokenizer)
         folder = partial / CHECKPOINTS
         if runtime.is_main():
             checkpoints.last_checkpoint(folder)  # clears away what is half written
         runtime.wait()
         checkpoint = checkpoints.newest(folder)
-        trainer = _make(recipe, model, prepared, folder, checkpoint, progress=progress)
+        trainer = _make(recipe, model, prepared, folder, checkpoint, progress, loggers)
         _forget_peak()
         result, validation_loss = _train(trainer, checkpoint, model, partial, prepared.tokenizer)
     spent = next(found for found in map(_spent, trainer.callback_handler.callbacks) if found)
@@ -112,8 +121,8 @@ def _make(
     prepared: Prepared,
     folder: Path,
     checkpoint: Path | None,
-    *,
     progress: bool,
+    loggers: Sequence[str],
 ) -> Any:
     make = trl_engine.make_trainer if recipe.training.engine == "trl" else make_trainer
     return make(
@@ -125,6 +134,7 @@ def _make(
         pad_token_id=prepared.tokenizer.pad_token_id,
         earlier=checkpoints.spent(checkpoint),
         progress=progress,
+        loggers=loggers,
     )
 
 

@@ -8,6 +8,7 @@ harness' own.
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -53,7 +54,10 @@ class VerifiedHFLM(HFLM):  # type: ignore[misc]
 
                 # The harness itself would first cut the embeddings down to the tokenizer's
                 # length, so that adapter and base are scored over different vocabularies.
-                self._model = PeftModel.from_pretrained(self._model, peft)
+                with warnings.catch_warnings():
+                    # PEFT asks transformers by a name that it warns of since 5.23.
+                    warnings.filterwarnings("ignore", "`is_gradient_checkpointing`", FutureWarning)
+                    self._model = PeftModel.from_pretrained(self._model, peft)
         except RuntimeError as error:
             # torch says "size mismatch for ..." once a tensor; one line is enough to know.
             if expected.adapter is None or "size mismatch" not in str(error):

@@ -16,6 +16,13 @@ def add(verbs: Verbs) -> None:
         "--set", action="append", default=[], metavar="KEY=VALUE", help="e.g. training.seed=7"
     )
     parser.add_argument("--out", type=Path, metavar="DIR", help="default: adapters/<recipe name>")
+    parser.add_argument(
+        "--log-to",
+        nargs="+",
+        default=[],
+        metavar="LOGGER",
+        help="the Trainer's own loggers: tensorboard, wandb, mlflow, ...",
+    )
     parser.add_argument("--push", metavar="REPO", help="upload the adapter to the hub")
     parser.add_argument("--public", action="store_true", help="... for everyone to see")
     parser.set_defaults(run=run)
@@ -23,13 +30,17 @@ def add(verbs: Verbs) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Runs it; returns the exit code."""
+    import os
+
     from peft_bench import runtime
     from peft_bench.recipe import load_recipe
 
     recipe = load_recipe(arguments.recipe, arguments.set)
     from peft_bench.training import train
 
-    folder = train(recipe, arguments.out)
+    # Its own choice is a folder among the checkpoints, which do not outlive the training.
+    os.environ.setdefault("TENSORBOARD_LOGGING_DIR", str(Path("runs") / recipe.name))
+    folder = train(recipe, arguments.out, loggers=arguments.log_to)
     print(folder)
     if arguments.push and runtime.is_main():
         from peft_bench.publish import push

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import random
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -7,7 +8,7 @@ from typing import Any
 import pytest
 
 from peft_bench.data import Row
-from peft_bench.encoding import IGNORED_LABEL, Collator, Encoded, encode_rows
+from peft_bench.encoding import IGNORED_LABEL, Collator, Encoded, encode_rows, order_by_length
 from peft_bench.errors import UsageError
 from peft_bench.prompts import PROMPTS
 
@@ -170,3 +171,37 @@ def test_a_pad_token_that_is_eos_is_masked_but_the_real_end_is_not(tokenizer: An
     ):
         assert sum(mask) == feature["length"]
         assert labels.count(eos) == 1 and labels[feature["length"] - 1] == eos
+
+
+@pytest.mark.parametrize(("count", "batch"), [(1, 8), (8, 8), (13, 8), (200, 8), (203, 4), (5, 1)])
+def test_an_order_by_length_holds_every_row_once(count: int, batch: int) -> None:
+    draw = random.Random(0)
+    lengths = [draw.randint(3, 60) for _ in range(count)]
+    order = order_by_length(lengths, batch, "1 0")
+    assert sorted(order) == list(range(count))
+    assert order == order_by_length(lengths, batch, "1 0")
+    if count >= 2 * batch:
+        assert max(lengths[row] for row in order[:batch]) == max(
+            lengths[row] for row in order[: count // batch * batch]
+        )
+
+
+def test_batches_by_length_hold_little_padding_and_change_from_epoch_to_epoch() -> None:
+    draw = random.Random(0)
+    lengths = [draw.randint(10, 100) for _ in range(400)]
+
+    def batches(order: list[int]) -> list[list[int]]:
+        return [order[i : i + 8] for i in range(0, 400, 8)]
+
+    def padding(order: list[int]) -> int:
+        return sum(
+            8 * max(of) - sum(of) for of in ([lengths[r] for r in b] for b in batches(order))
+        )
+
+    first, second = (order_by_length(lengths, 8, f"1 {epoch}") for epoch in (0, 1))
+    assert padding(first) < 0.05 * sum(lengths) < 0.5 * padding(list(range(400)))
+    company = [{frozenset(batch) for batch in batches(order)} for order in (first, second)]
+    assert len(company[0] & company[1]) < 5
+    # Long and short batches come by lot: both halves of an epoch hold about as many tokens.
+    half = sum(lengths[row] for row in first[:200])
+    assert 0.4 < half / sum(lengths) < 0.6

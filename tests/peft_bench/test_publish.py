@@ -29,6 +29,12 @@ except PeftBenchError as error:
     sys.exit(error.exit_code)
 """
 
+_CLI = """
+import sys
+from peft_bench.cli import main
+sys.exit(main(sys.argv[1:]))
+"""
+
 
 class Hub(BaseHTTPRequestHandler):
     """Takes repositories and commits as the hub's API does; keeps them in the server."""
@@ -91,6 +97,10 @@ def hub() -> Iterator[Any]:
 
 
 def pushed(hub: Any, folder: Path, home: Path) -> subprocess.CompletedProcess[str]:
+    return run(hub, home, _PUSH, str(folder), "me/mine")
+
+
+def run(hub: Any, home: Path, script: str, *arguments: str) -> subprocess.CompletedProcess[str]:
     """In a process of its own: the hub's address is read when its client is imported."""
     environment = os.environ | {
         "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
@@ -100,7 +110,7 @@ def pushed(hub: Any, folder: Path, home: Path) -> subprocess.CompletedProcess[st
         "HF_HUB_OFFLINE": "0",
     }
     return subprocess.run(
-        [sys.executable, "-c", _PUSH, str(folder), "me/mine"],
+        [sys.executable, "-c", script, *arguments],
         env=environment,
         capture_output=True,
         text=True,
@@ -118,6 +128,27 @@ def test_the_whole_folder_arrives(hub: Any, trained: Callable[..., Path], tmp_pa
     [made] = hub.made
     assert made["name"] == "mine" and made["organization"] == "me"
     assert made.get("private") is True or made.get("visibility") == "private"
+
+
+def test_train_pushes_what_it_made(hub: Any, trained: Callable[..., Path], tmp_path: Path) -> None:
+    folder = trained()
+    done = run(
+        hub,
+        tmp_path,
+        _CLI,
+        "train",
+        str(folder / "recipe.yaml"),
+        "--out",
+        str(folder),
+        "--push",
+        "me/mine",
+        "--public",
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.splitlines() == [str(folder), f"{hub.url}/me/mine/commit/abc"]
+    assert hub.files == {file.name: file.read_bytes() for file in folder.iterdir()}
+    [made] = hub.made
+    assert not made.get("private") and made.get("visibility") in (None, "public")
 
 
 def test_a_refusal_leaves_the_adapter_and_is_told(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 import os
@@ -152,19 +153,33 @@ def test_folder_is_whole_and_its_cards_are_readable(trained: Callable[..., Path]
     text = (folder / "README.md").read_text(encoding="utf-8")
     _, header, body = text.split("---\n", 2)
     meta = yaml.safe_load(header)
-    assert meta["base_model"] == card.base.id
+    assert "base_model" not in meta  # the hub takes no folder for one
+    assert f"`{card.base.id}`" in body
     assert meta["library_name"] == "peft"
     assert {"peft-bench", "lora"} <= set(meta["tags"])
     assert f"# {card.name}" in body
     assert f"{card.trainable_parameters:,}" in body
 
 
-def test_model_card_is_valid_for_the_hub(trained: Callable[..., Path]) -> None:
+@pytest.mark.parametrize(
+    ("method", "library", "kind"),
+    [("lora", "peft", "PEFT adapter"), ("full", "transformers", "whole model")],
+)
+def test_model_card_is_valid_for_the_hub(
+    method: str, library: str, kind: str, trained: Callable[..., Path]
+) -> None:
     from huggingface_hub import ModelCard
 
-    card = ModelCard.load(trained() / "README.md")
-    assert card.data.library_name == "peft"
-    assert card.data.tags is not None and "peft-bench" in card.data.tags
+    card = adapters.check_folder(trained())
+    assert card is not None
+    base = dataclasses.replace(card.base, id="bigcode/starcoder2-3b")
+    text = cards.render_model_card(dataclasses.replace(card, method=method, base=base))
+    found = ModelCard(text)
+    assert found.data.library_name == library
+    assert found.data.base_model == "bigcode/starcoder2-3b"
+    assert found.data.tags is not None and "peft-bench" in found.data.tags
+    assert f"A {kind} trained with" in text
+    assert ModelCard.load(trained() / "README.md").data.library_name == "peft"
 
 
 def test_same_seed_gives_the_same_bytes_whatever_the_hash_seed(
@@ -199,6 +214,59 @@ def test_method_without_a_row_takes_its_own_options(
     assert (saved["peft_type"], saved["r"], saved["alpha"]) == ("LOHA", 3, 6)
     assert saved["target_modules"] == ["q_proj", "v_proj"]
     assert adapters.verify_loaded(load(folder), folder) > 0
+
+
+@pytest.mark.parametrize("kind", ["llama", "codegen"])
+@pytest.mark.parametrize("text", ["sort", "sort list `xs` and reverse list `xs` and swap `a`"])
+def test_prefix_tuning_starts_from_a_text(
+    kind: str,
+    text: str,
+    recipe_dict: dict[str, Any],
+    conala_data: Path,
+    tmp_path: Path,
+    tiny_model: Callable[..., Path],
+) -> None:
+    import torch
+
+    # Rates so small that the prefix stays where it starts.
+    recipe_dict["model"]["id"] = str(tiny_model(kind))
+    recipe_dict["training"] |= {"learning_rate": 1e-12, "max_steps": 1}
+    recipe_dict["method"] = {"name": "prefix_tuning", "init_text": text}
+    recipe = parse_recipe(recipe_dict)
+    folder = train(recipe, tmp_path / "a", progress=False)
+    tokenizer = models.load_tokenizer(recipe.model)
+    ids = (tokenizer(text, add_special_tokens=False).input_ids * 10)[:10]
+    model, base = load(folder), load_base(tiny_model(kind))
+    row = torch.tensor([tokenizer("reverse list `xs`").input_ids])
+    with torch.no_grad():
+        with_prefix = model(input_ids=row, attention_mask=torch.ones_like(row)).logits
+        with_text = base(input_ids=torch.cat([torch.tensor([ids]), row], dim=1)).logits
+    assert torch.allclose(with_prefix, with_text[:, 10:], atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("kind", "method", "told"),
+    [
+        ("llama", {"name": "lora"}, "is for prefix tuning"),
+        ("t5", {"name": "prefix_tuning"}, "t5 has two"),
+        ("llama", {"name": "prefix_tuning", "options": {"prefix_projection": True}}, "computes"),
+        ("llama", {"name": "prefix_tuning", "init_text": " "}, "empty"),
+    ],
+)
+def test_a_text_to_start_from_is_refused_elsewhere(
+    kind: str,
+    method: dict[str, Any],
+    told: str,
+    recipe_dict: dict[str, Any],
+    conala_data: Path,
+    tmp_path: Path,
+    tiny_model: Callable[..., Path],
+) -> None:
+    recipe_dict["model"]["id"] = str(tiny_model(kind))
+    recipe_dict["method"] = {"init_text": "sort", **method}
+    with pytest.raises(UsageError, match=told) as caught:
+        train(parse_recipe(recipe_dict), tmp_path / "a", progress=False)
+    assert "method.init_text" in caught.value.place
 
 
 def test_several_tasks_are_trained_jointly(

@@ -50,6 +50,13 @@ def test_weights_say_how_often_a_row_is_seen() -> None:
         mixture.weighed(splits, {"a": 0.01, "b": 0.01}, 42)
 
 
+def test_fewer_rows_of_a_mix_are_spread_over_it() -> None:
+    rows = [*split("a", 6).rows, *split("b", 6).rows]
+    assert mixture.at_most(rows, None, 2) == mixture.at_most(rows, 12, 2) == rows
+    assert [row.id for row in mixture.at_most(rows, 4, 2)] == ["a-0", "a-3", "b-0", "b-3"]
+    assert mixture.at_most(rows, 4, 1) == rows[:4]
+
+
 def test_own_files_are_trained_on_beside_a_task(
     recipe_dict: dict[str, Any], conala_data: Path, tmp_path: Path
 ) -> None:
@@ -129,6 +136,23 @@ def test_apps_keeps_validation_rows_apart(tmp_path: Path, monkeypatch: pytest.Mo
     assert mixture.load(DataChoice(tasks=("apps",)))[1] == second
 
 
+def test_validation_rows_of_apps_are_the_first_500_as_datasets_shuffles_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from datasets import Dataset
+
+    rows = [
+        {"problem_id": i, "question": "q", "solutions": '["x"]', "difficulty": "interview"}
+        for i in range(5000)
+    ]
+    write(tmp_path / "apps" / "train.jsonl", rows)
+    monkeypatch.setenv(data.ENVIRONMENT_VARIABLE, str(tmp_path))
+    first, second = mixture.load(DataChoice(tasks=("apps",)))
+    shuffled = Dataset.from_dict({"id": [str(i) for i in range(5000)]}).shuffle(seed=42)["id"]
+    assert [row.id for row in second.rows] == list(shuffled[:500])
+    assert [row.id for row in first.rows] == list(shuffled[500:])
+
+
 def test_rows_that_are_too_long_are_left_out(tiny_model: Callable[..., Path]) -> None:
     tokenizer = models.load_tokenizer(BaseModel(str(tiny_model())))
     rows = [data.Row("1", "short", "x", "1"), data.Row("2", "long " * 60, "y", "2")]
@@ -190,6 +214,67 @@ def test_chat_prompt_is_the_one_that_scoring_asks() -> None:
     intent = " sort `xs`\n"
     asked = f"{ShotsMixin.chat_instruction}\n\n{intent.strip()}"
     assert PROMPTS[CHAT].render(intent) == asked
+
+
+BOS_TEMPLATE = "{{ bos_token }}" + TEMPLATE
+
+
+@pytest.mark.parametrize(
+    ("template", "adds_bos"), [(TEMPLATE, False), (TEMPLATE, True), (BOS_TEMPLATE, True)]
+)
+def test_scoring_asks_a_chat_model_in_the_very_tokens_of_training(
+    template: str, adds_bos: bool, chat_model: Path
+) -> None:
+    from datasets import Dataset
+    from lm_eval.models.huggingface import HFLM
+    from tokenizers import processors
+
+    from peft_bench.shots import ShotsMixin
+
+    tokenizer = models.load_tokenizer(BaseModel(str(chat_model)))
+    tokenizer.chat_template = template
+    if adds_bos:
+        tokenizer.add_special_tokens({"bos_token": "<s>"})
+        number = tokenizer.bos_token_id
+        tokenizer.backend_tokenizer.post_processor = processors.TemplateProcessing(
+            single="<s> $A", special_tokens=[("<s>", number)]
+        )
+    tokenizer.save_pretrained(chat_model)
+    row = data.Row("1", " sort `xs`\n", "sorted(xs)", "1")
+    doc = {"id": "1", "nl": row.nl, "cmd": row.cmd, "question_id": "1", "prompt": row.nl}
+    task = ShotsMixin(
+        config={
+            "task": "chat",
+            "custom_dataset": lambda **_: {"test": Dataset.from_list([doc])},
+            "test_split": "test",
+            "doc_to_text": "prompt",
+            "doc_to_target": "cmd",
+            "output_type": "generate_until",
+            "metric_list": [{"metric": "bypass"}],
+            "metadata": {"version": 1.0, "data": "conala"},
+        }
+    )
+    lm = HFLM(pretrained=str(chat_model), device="cpu")
+    task.set_config("num_fewshot", 0)
+    task.build_all_requests(
+        apply_chat_template=True,
+        chat_template=lm.apply_chat_template,
+        tokenizer_name=lm.tokenizer_name,
+    )
+    [instance] = task.instances
+    asked, _ = lm.tok_batch_encode([instance.args[0]])
+    [feature] = encode_rows(
+        [row],
+        models.load_tokenizer(BaseModel(str(chat_model))),
+        PROMPTS[CHAT],
+        max_prompt_tokens=200,
+        max_target_tokens=64,
+        is_encoder_decoder=False,
+    ).features
+    prompt = feature["labels"].count(IGNORED_LABEL)
+    assert feature["input_ids"][:prompt] == asked[0].tolist()
+    if adds_bos:
+        assert feature["input_ids"].count(tokenizer.bos_token_id) == 1
 
 
 def test_chat_without_a_template_is_refused(

@@ -6,6 +6,8 @@ import json
 import os
 import subprocess
 import sys
+import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -77,6 +79,81 @@ def test_costs_on_the_card_add_up(
     assert labels == pytest.approx(round(labels)) and 0 < labels < costs.train_tokens
 
 
+@pytest.mark.parametrize("kind", ["llama", "codegen", "t5"])
+@pytest.mark.parametrize("method", ["full", "lora", "prompt_tuning"])
+def test_flops_are_those_that_torch_counts(
+    kind: str, method: str, tiny_model: Callable[..., Path]
+) -> None:
+    from torch.utils.flop_counter import FlopCounterMode
+
+    from peft_bench import models, peft_model
+    from peft_bench.encoding import Collator, Encoded
+    from peft_bench.flops import training_flops
+    from peft_bench.label_head import LabelHead
+
+    folder = str(tiny_model(kind))
+    section = {"name": method, "options": {"r": 2} if method == "lora" else {}}
+    raw = {"name": "a", "model": {"id": folder}, "method": section, "data": {"tasks": ["conala"]}}
+    recipe = parse_recipe(raw)
+    config = models.load_config(recipe.model)
+    model = peft_model.wrap(recipe, models.load_model(recipe.model, config), kind).train()
+    # Rows of one length: what is counted is no padding.
+    ask, answer = list(range(5, 105)), list(range(50, 110))
+    if kind == "t5":
+        row = {"input_ids": ask, "labels": answer, "length": 160}
+    else:
+        row = {"input_ids": ask + answer, "labels": [-100] * 100 + answer, "length": 160}
+    with FlopCounterMode(display=False) as counter:
+        LabelHead(model).loss(model, Collator(0)([row, row]))[0].backward()
+    counts = counter.get_flop_counts()["Global"]
+    products = sum(counts[op] for op in counts if str(op) in ("aten.mm", "aten.addmm"))
+    found = training_flops(model, Encoded([row, row], 0, 0), 1.0)
+    # Below a frozen model's first trained weight no gradient is needed: two layers feel that.
+    least = 0.75 if method == "lora" else 0.95
+    assert least * found <= products <= 1.02 * found
+
+
+_TRAIN_IN_LITTLE_MEMORY = """
+import resource, sys
+from transformers import Trainer
+train = Trainer.train
+def bounded(self, *rest, **named):
+    pages = int(open("/proc/self/statm").read().split()[0])
+    most = pages * resource.getpagesize() + 2**26
+    resource.setrlimit(resource.RLIMIT_AS, (most, most))
+    return train(self, *rest, **named)
+Trainer.train = bounded
+from peft_bench.cli import main
+sys.exit(main(["train", sys.argv[1], "--out", sys.argv[2]]))
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="memory is bounded by Linux's rules")
+def test_training_that_runs_out_of_memory_says_so(
+    recipe_dict: dict[str, Any], conala_data: Path, tmp_path: Path
+) -> None:
+    file = conala_data / "conala" / "train.jsonl"
+    row = {"nl": "reverse " * 60, "cmd": "xs[::-1] " * 60, "question_id": "1-1"}
+    file.write_text((json.dumps(row) + "\n") * 512, encoding="utf-8")
+    recipe_dict["data"] |= {"max_prompt_tokens": 200, "max_target_tokens": 200}
+    recipe_dict["training"] |= {"batch_size": 512}
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text(json.dumps(recipe_dict), encoding="utf-8")
+    done = subprocess.run(
+        [sys.executable, "-c", _TRAIN_IN_LITTLE_MEMORY, str(recipe), str(tmp_path / "a")],
+        env=os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 1, done.stderr
+    [said] = [line for line in done.stderr.splitlines() if line.startswith("peft-bench:")]
+    assert "does not hold it at a micro batch of 512" in said
+    assert "Traceback" not in done.stderr
+    assert not (tmp_path / "a").exists()
+
+
 def test_memory_that_runs_out_is_told_with_a_remedy(recipe_dict: dict[str, Any]) -> None:
     import torch
 
@@ -111,6 +188,25 @@ def test_memory_that_runs_out_on_a_gpu_names_what_would_fit(recipe_dict: dict[st
     error = out_of_memory(recipe, config, 2 * 1024**3)
     assert "2.0 GiB" in error.problem
     assert "`peft-bench fit` says: fits at micro batch" in error.remedy
+
+
+def test_gradient_checkpointing_changes_nothing_and_no_old_name_is_used(
+    recipe_dict: dict[str, Any], conala_data: Path, tmp_path: Path
+) -> None:
+    import torch
+
+    recipe_dict["method"]["options"] = {"lora_dropout": 0.0}
+    found = []
+    for on in (False, True):
+        recipe_dict["training"]["gradient_checkpointing"] = on
+        with warnings.catch_warnings():
+            warnings.filterwarnings("error", message=".*deprecated", category=FutureWarning)
+            folder = train(parse_recipe(recipe_dict), tmp_path / str(on), progress=False)
+        found.append(adapters.saved_tensors(folder))
+    plain, checkpointed = found
+    assert plain.keys() == checkpointed.keys()
+    for name in plain:
+        assert torch.allclose(plain[name], checkpointed[name], atol=1e-6), name
 
 
 def test_a_batch_that_processes_cannot_share_is_refused(
@@ -166,6 +262,28 @@ def test_two_processes_train_the_adapter_that_one_does(
     assert not (tmp_path / "two.partial").exists()
 
 
+def test_a_logger_that_is_not_there_is_told_before_anything_loads(
+    recipe_dict: dict[str, Any], conala_data: Path, tmp_path: Path
+) -> None:
+    recipe_dict["model"]["id"] = str(tmp_path / "nothing")
+    with pytest.raises(MissingError, match="--log-to loggr"):
+        train(parse_recipe(recipe_dict), tmp_path / "a", progress=False, loggers=["loggr"])
+
+
+def test_the_trainers_own_loggers_are_written_to(
+    recipe_dict: dict[str, Any],
+    conala_data: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    pytest.importorskip("tensorboard", reason="pip install tensorboard")
+    monkeypatch.setenv("TENSORBOARD_LOGGING_DIR", str(tmp_path / "log"))
+    recipe = parse_recipe(recipe_dict)
+    train(recipe, tmp_path / "a", progress=False, loggers=["tensorboard"])
+    files = (tmp_path / "log").rglob("events.out.tfevents.*")
+    assert b"eval/loss" in b"".join(file.read_bytes() for file in files)
+
+
 def test_trl_is_refused_before_anything_loads(recipe_dict: dict[str, Any]) -> None:
     from importlib.util import find_spec
 
@@ -188,10 +306,42 @@ def test_trl_is_refused_before_anything_loads(recipe_dict: dict[str, Any]) -> No
 def test_trl_trains_the_same_recipe_to_the_same_card(
     recipe_dict: dict[str, Any], conala_data: Path, tmp_path: Path
 ) -> None:
+    import torch
+
     pytest.importorskip("trl", reason='pip install "peft-bench[trl]"')
-    recipe_dict["training"]["engine"] = "trl"
-    folder = train(parse_recipe(recipe_dict), tmp_path / "a", progress=False)
-    card = adapters.check_folder(folder)
-    assert card is not None and card.costs.engine == "trl"
-    assert card.outcome.steps == 4
+    # All rows in each batch, without dropout: both engines see the same.
+    recipe_dict["method"]["options"] = {"lora_dropout": 0.0}
+    recipe_dict["training"] |= {"batch_size": 8, "micro_batch_size": 8, "epochs": 3}
+    found = []
+    for engine in ("peft-bench", "trl"):
+        recipe_dict["training"]["engine"] = engine
+        folder = train(parse_recipe(recipe_dict), tmp_path / engine, progress=False)
+        card = adapters.check_folder(folder)
+        assert card is not None and card.costs.engine == engine
+        found.append((card, adapters.saved_tensors(folder)))
+    (our_card, ours), (card, theirs) = found
     assert "trl" in card.versions
+    assert card.outcome.steps == our_card.outcome.steps == 3
+    assert card.costs.train_tokens == our_card.costs.train_tokens
+    assert card.costs.flops == our_card.costs.flops
+    assert card.outcome.validation_loss == pytest.approx(our_card.outcome.validation_loss, rel=1e-5)
+    assert card.outcome.train_loss == pytest.approx(our_card.outcome.train_loss, rel=1e-5)
+    for name in ours:
+        assert torch.allclose(ours[name], theirs[name], atol=1e-5), name
+
+
+@pytest.mark.parametrize("method", ["prompt_tuning", "prefix_tuning", "full"])
+def test_trl_validates_as_we_do(
+    method: str, recipe_dict: dict[str, Any], conala_data: Path, tmp_path: Path
+) -> None:
+    pytest.importorskip("trl", reason='pip install "peft-bench[trl]"')
+    # Batches of unlike lengths; nothing is learnt, so both validate the same model.
+    recipe_dict["method"] = {"name": method}
+    recipe_dict["training"] |= {"micro_batch_size": 2, "max_steps": 1, "learning_rate": 1e-12}
+    losses = []
+    for engine in ("peft-bench", "trl"):
+        recipe_dict["training"]["engine"] = engine
+        card = cards.read_card(train(parse_recipe(recipe_dict), tmp_path / engine, progress=False))
+        assert card is not None
+        losses.append(card.outcome.validation_loss)
+    assert losses[0] == pytest.approx(losses[1], rel=1e-5)
