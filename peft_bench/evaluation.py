@@ -16,6 +16,7 @@ from typing import Any
 
 from peft_bench import adapters, catalog, data, paths, records
 from peft_bench.errors import MissingError, PeftBenchError, UsageError
+from peft_bench.generation.made import KEPT_FILES, KEPT_IN
 from peft_bench.prompts import CHAT
 from peft_bench.recording import build_record
 from peft_bench.subject import Subject, find_subject
@@ -76,8 +77,8 @@ def evaluate(
     )
     try:
         records.write_record(partial, record)
-        for cache in partial.glob("answers_rank*.db*"):
-            cache.unlink()
+        for kept in (*partial.glob("answers_rank*.db*"), *partial.glob(KEPT_FILES)):
+            kept.unlink()
         partial.rename(folder)
     except OSError as error:
         raise disk_error(partial, error) from error
@@ -191,12 +192,15 @@ def _run_harness(
     if not paths.tasks_are_installed() and options.include_path is None:
         options.include_path = str(paths.tasks_dir())
     VerifiedHFLM.expected = Expected(subject.peft, subject.card)
+    kept_in = KEPT_IN.set(partial)
     try:
         options.func(options)
     except PeftBenchError:
         raise
     except (ValueError, OSError, RuntimeError) as error:
         raise _harness_error(error) from error
+    finally:
+        KEPT_IN.reset(kept_in)
     return VerifiedHFLM.facts
 
 

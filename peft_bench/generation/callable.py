@@ -50,7 +50,12 @@ class Generation(dict[str, Any]):
 
     @property
     def tokenizer(self) -> Any:
-        """The tokenizer of the model that called; None before the first call."""
+        """The tokenizer of the model that called.
+
+        None before the first call, unless there are answers of an interrupted run to be found.
+        """
+        if self._tokenizer is None and self.ledger.by_ids and self._tokenizer_source:
+            self._tokenizer = self._load_tokenizer(self._tokenizer_source)
         return self._tokenizer
 
     def begin(self, model: Any, stopping_criteria: Any) -> None:
@@ -73,9 +78,11 @@ class Generation(dict[str, Any]):
             tokenizer = getattr(criterion, "tokenizer", None)
             if tokenizer is not None:
                 return tokenizer
+        return self._load_tokenizer(self._tokenizer_source or model.config._name_or_path)
+
+    def _load_tokenizer(self, source: str) -> Any:
         from transformers import AutoTokenizer
 
-        source = self._tokenizer_source or model.config._name_or_path
         return AutoTokenizer.from_pretrained(source, revision=self._revision)
 
     def _verify(self, model: Any) -> None:

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import logging
+import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from contextvars import ContextVar
+from dataclasses import astuple, dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from peft_bench.answers import Answer
@@ -14,6 +18,11 @@ if TYPE_CHECKING:
     import torch
 
 _log = logging.getLogger(__name__)
+
+#: The folder of a run that may be interrupted. The harness' response cache there keeps an answer's
+#: text alone; what else is known of it is kept beside, so that a run that goes on scores the same.
+KEPT_IN: ContextVar[Path | None] = ContextVar("KEPT_IN", default=None)
+KEPT_FILES = "made_*.jsonl"
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,12 +54,40 @@ class Ledger:
     longest: int = 0
     truncated: set[str] = field(default_factory=set)
     _vectors: dict[bytes, int] = field(default_factory=dict)
+    _kept: Path | None = None
+
+    def go_on(self, task: str) -> None:
+        """Takes in what an interrupted run of the task made, and keeps what is made from now on.
+
+        Nothing happens outside of a folder to keep it in (:data:`KEPT_IN`).
+        """
+        folder = KEPT_IN.get()
+        if folder is None or self._kept is not None:
+            return
+        self._kept = folder / f"made_{task}_rank{os.environ.get('RANK', '0')}.jsonl"
+        for file in sorted(folder.glob(f"made_{task}_rank*.jsonl")):
+            for line in file.read_text(encoding="utf-8").splitlines():
+                try:
+                    ids, made = json.loads(line)
+                except ValueError:
+                    continue  # the process was killed while it wrote this line
+                self._take(tuple(ids), {number: Made(*one) for number, *one in made})
+        if self._kept.is_file() and not self._kept.read_bytes().endswith(b"\n"):
+            with self._kept.open("a", encoding="utf-8") as lines:
+                lines.write("\n")
 
     def note(self, model: Any, prompt: Prompt, made: Mapping[int, Made]) -> None:
         """Keeps what was made for a prompt; a prompt in embeddings is read back into ids."""
         ids = prompt.key
         if isinstance(ids, bytes):
             ids = self._read_back(model, prompt.row)
+        self._take(ids, made)
+        if self._kept is not None:
+            line = json.dumps([ids, [[number, *astuple(one)] for number, one in made.items()]])
+            with self._kept.open("a", encoding="utf-8") as lines:
+                lines.write(f"{line}\n")
+
+    def _take(self, ids: tuple[int, ...], made: Mapping[int, Made]) -> None:
         self.by_ids[ids] = made
         self.longest = max(self.longest, len(ids))
 

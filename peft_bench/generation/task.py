@@ -66,6 +66,7 @@ class GeneratedTask(LoggedAnswers, ShotsMixin):
         """As the harness', once the model is known to be able to answer."""
         self._host = host.running_model()
         self.check_host(self._host)
+        self._generation.ledger.go_on(str(self.config.task))
         super().build_all_requests(**kwargs)
         # Requests from the harness' request cache hold the arguments of the run that built them.
         current = self.arguments()

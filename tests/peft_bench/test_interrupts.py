@@ -316,7 +316,7 @@ def answers_in(folder: Path) -> int:
 def answers(folder: Path) -> list[Any]:
     [file] = folder.glob("samples_conala_*.jsonl")
     rows = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
-    return sorted((row["doc_id"], row["resps"]) for row in rows)
+    return sorted((row["doc_id"], row["resps"], row["beams"]) for row in rows)
 
 
 def test_a_run_on_other_rows_is_not_gone_on_with(
