@@ -1,18 +1,14 @@
 """``--engine ray``: a cell a task, on an existing Ray cluster or one of this machine.
 
-A worker does a cell in a folder of its own node, as a sweep of that one cell, and sends the
-finished folders back; where it shares a file system with the driver they are there already. What
-runs where, and running a lost worker's cells again, is Ray's. Data and bases are fetched by the
-first cell on a node that needs them, and found in the node's caches by the others.
+What runs where, and running a lost worker's cells again, is Ray's. What a worker does is in
+:mod:`peft_bench.sweep.ray_worker`.
 """
 
 from __future__ import annotations
 
-import io
-import os
-import tarfile
-from collections.abc import Sequence
-from dataclasses import dataclass
+import secrets
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -22,35 +18,10 @@ from peft_bench.sweep.grid import Grid
 from peft_bench.sweep.identity import Planned
 from peft_bench.sweep.layout import Layout
 from peft_bench.sweep.local_engine import Progress, undone
+from peft_bench.sweep.ray_worker import Done, Job, do_cell, pack, unpack
 
 _GIB = 1024**3
-_SCRATCH = "PEFT_BENCH_SCRATCH"
-
-
-@dataclass(frozen=True, slots=True)
-class Job:
-    """A cell as a worker gets it: the folders to make, and those of the driver.
-
-    ``adapter_tar`` holds the adapter where the driver has it already.
-    """
-
-    planned: Planned
-    stand_ins: dict[str, str]
-    out: str
-    adapter_tar: bytes | None
-
-
-@dataclass(frozen=True, slots=True)
-class Done:
-    """What a worker sends back: an outcome, the log, and folders that the driver may lack."""
-
-    ok: bool
-    text: str
-    wall_s: float
-    node: str
-    sandbox: str | None
-    log: str
-    tars: dict[str, bytes]
+_RETRIES = 3
 
 
 def work_off(
@@ -65,18 +36,10 @@ def work_off(
     """
     progress = Progress(len(work))
     left = undone(work, layout, progress)
-    if not left:
-        return list(progress.failures.values())
-    ray = _import_ray()
-    mine = not ray.is_initialized()
-    if mine:
-        # A cluster named by RAY_ADDRESS, else one of this machine.
-        ray.init(log_to_driver=False, include_dashboard=False, configure_logging=False)
-    try:
-        _run_all(ray, grid, left, layout, progress, gpus)
-    finally:
-        if mine:
-            ray.shutdown()
+    if left:
+        ray = _import_ray()
+        with _cluster(ray), _token(layout) as token:
+            _Sweep(ray, grid, layout, progress, token, gpus).run(left)
     return list(progress.failures.values())
 
 
@@ -92,165 +55,169 @@ def _import_ray() -> Any:
     return ray
 
 
-def _run_all(
-    ray: Any,
-    grid: Grid,
-    left: Sequence[Planned],
-    layout: Layout,
-    progress: Progress,
-    gpus: float | None,
-) -> None:
-    if gpus is None:
-        gpus = 1.0 if ray.cluster_resources().get("GPU") else 0.0
-    needs = _Needs(grid, gpus)
-    remote = ray.remote(do_cell)
-    waiting: dict[str, list[Planned]] = {}
-    for item in left:
-        waiting.setdefault(item.adapter or item.cell.name, []).append(item)
-    running: dict[Any, tuple[str, Planned]] = {}
-
-    def submit(group: str) -> None:
-        item = waiting[group].pop(0)
-        job = Job(item, dict(grid.stand_ins), str(layout.out.resolve()), _tar_of(item, layout))
-        running[remote.options(**needs.of(item)).remote(job)] = group, item
-
-    for group in waiting:
-        submit(group)
-    while running:
-        [ready], _ = ray.wait(list(running), num_returns=1)
-        group, item = running.pop(ready)
-        try:
-            _settle(item, ray.get(ready), layout, progress)
-        except ray.exceptions.RayError as error:
-            cause = f"its worker was lost: {' '.join(str(error).split())[:300]}"
-            layout.note_failure(item.cell.name, cause, Path())
-            progress.failed(item.cell.name, cause, None)
-        if waiting[group]:
-            submit(group)
+@contextmanager
+def _cluster(ray: Any) -> Iterator[None]:
+    """The cluster that RAY_ADDRESS names or that is connected to already, else a local one."""
+    mine = not ray.is_initialized()
+    if mine:
+        ray.init(log_to_driver=False, include_dashboard=False, configure_logging=False)
+    try:
+        yield
+    finally:
+        if mine:
+            ray.shutdown()
 
 
-class _Needs:
-    """What Ray is asked for: a share of GPUs and memory by ``fit``, and to try again."""
+@contextmanager
+def _token(layout: Layout) -> Iterator[str]:
+    """A file by which nodes that share a file system with this one know the sweep's folder."""
+    name = f".seen-{secrets.token_hex(8)}"
+    (layout.out / name).touch()
+    try:
+        yield name
+    finally:
+        (layout.out / name).unlink(missing_ok=True)
 
-    def __init__(self, grid: Grid, gpus: float) -> None:
+
+class _Sweep:
+    """The cells on their way through the cluster."""
+
+    def __init__(
+        self,
+        ray: Any,
+        grid: Grid,
+        layout: Layout,
+        progress: Progress,
+        token: str,
+        gpus: float | None,
+    ) -> None:
+        self._ray = ray
+        self._grid = grid
+        self._layout = layout
+        self._progress = progress
+        self._token = token
+        alive = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+        self._needs = Needs(alive, grid, gpus)
+        self._task = ray.remote(do_cell)
+        self._waiting: dict[str, list[Planned]] = {}
+        self._running: dict[Any, tuple[str, Planned]] = {}
+
+    def run(self, left: Sequence[Planned]) -> None:
+        """Until nothing waits and nothing runs."""
+        for item in left:
+            self._waiting.setdefault(item.adapter or item.cell.name, []).append(item)
+        for group in self._waiting:
+            self._next(group)
+        while self._running:
+            [ready], _ = self._ray.wait(list(self._running), num_returns=1)
+            group, item = self._running.pop(ready)
+            try:
+                done = self._ray.get(ready)
+            except self._ray.exceptions.RayError as error:
+                self._fail(item, _cause(self._ray, error))
+            else:
+                if done.lacks_adapter:
+                    self._submit(group, item, with_adapter=True)
+                    continue
+                self._settle(item, done)
+            self._next(group)
+
+    def _next(self, group: str) -> None:
+        """Hands the group's next cell to Ray; one that no node can hold fails at once."""
+        while self._waiting[group]:
+            item = self._waiting[group].pop(0)
+            try:
+                self._submit(group, item)
+                return
+            except PeftBenchError as error:
+                self._fail(item, " ".join(str(error).split()))
+
+    def _submit(self, group: str, item: Planned, *, with_adapter: bool = False) -> None:
+        """Hands a cell to Ray; adapters travel only to nodes that have asked for them."""
+        adapter = self._layout.adapters / str(item.adapter)
+        job = Job(
+            item,
+            dict(self._grid.stand_ins),
+            str(self._layout.out.resolve()),
+            self._token,
+            has_adapter=item.adapter is not None and adapter.is_dir(),
+            adapter_tar=pack(adapter) if with_adapter else None,
+        )
+        self._running[self._task.options(**self._needs.of(item)).remote(job)] = group, item
+
+    def _settle(self, item: Planned, done: Done) -> None:
+        """Takes in what a worker sent: its folders, unless they are there, and its log."""
+        name = item.cell.name
+        log: Path | None = self._layout.log_file(item.evaluation or name)
+        if done.log is not None and log is not None:
+            log.write_text(done.log, encoding="utf-8", errors="backslashreplace")
+        for part, content in done.tars.items():
+            unpack(content, self._layout.out / part)
+        if done.ok:
+            self._layout.forget_failure(name)
+            text = f"{done.text} (on {done.node}, sandbox {done.sandbox})"
+            self._progress.line(name, text, done.wall_s)
+        else:
+            log = log if log is not None and log.is_file() else None
+            self._layout.note_failure(name, done.text, log or Path())
+            self._progress.failed(name, f"{done.text} (on {done.node})", log, done.wall_s)
+
+    def _fail(self, item: Planned, cause: str) -> None:
+        self._layout.note_failure(item.cell.name, cause, Path())
+        self._progress.failed(item.cell.name, cause, None)
+
+
+def _cause(ray: Any, error: Exception) -> str:
+    """What Ray could not do, in one line; of an error in the worker that error."""
+    from peft_bench.sweep.steps import cause_of
+
+    if isinstance(error, ray.exceptions.RayTaskError) and error.cause is not None:
+        return cause_of(error.cause)
+    said = " ".join(str(error).split())[:300]
+    return f"its worker was lost {_RETRIES + 1} times: {said}"
+
+
+class Needs:
+    """What Ray is asked for: GPUs, memory by ``fit``, and to try again.
+
+    Args:
+        nodes: what each node has, by Ray's names: ``GPU``, and ``memory`` in bytes.
+        gpus: how many a cell gets; by default 1 where any node has one.
+    """
+
+    def __init__(
+        self, nodes: Sequence[Mapping[str, float]], grid: Grid, gpus: float | None
+    ) -> None:
         from peft_bench.sweep.dry_run import Fits
 
+        if gpus is None:
+            gpus = 1.0 if any(node.get("GPU") for node in nodes) else 0.0
         self._fits = Fits(grid)
         self._gpus = gpus
+        self._largest = max((int(node.get("memory", 0)) for node in nodes), default=0)
 
     def of(self, item: Planned) -> dict[str, Any]:
-        """Options of a remote function. A task whose worker died is run again, three times."""
-        options: dict[str, Any] = {"num_cpus": 1, "num_gpus": self._gpus, "max_retries": 3}
-        needed = self._needed_bytes(item)
-        if needed is not None and not self._gpus:
-            options["memory"] = needed
-        return options
+        """Options of a remote function. A task whose worker died is run again, three times.
 
-    def _needed_bytes(self, item: Planned) -> int | None:
+        Raises:
+            PeftBenchError: no node has the memory; Ray would wait for one for ever.
+        """
+        options = {"num_cpus": 1, "num_gpus": self._gpus, "max_retries": _RETRIES}
+        needed = 0 if self._gpus else self._training_bytes(item)
+        if needed > self._largest:
+            raise PeftBenchError(
+                place=item.cell.name,
+                problem=f"its training needs {needed / _GIB:.1f} GiB, and the largest node gives "
+                f"Ray {self._largest / _GIB:.1f} GiB",
+                remedy="use a larger node, or a smaller training.micro_batch_size",
+            )
+        return {**options, **({"memory": needed} if needed else {})}
+
+    def _training_bytes(self, item: Planned) -> int:
+        """What training takes by ``fit``; 0 where nothing is trained or that cannot be told."""
         if item.cell.recipe is None:
-            return None
-        try:
-            case = self._fits.case(item.cell)
-        except PeftBenchError:
-            return None
-        least = getattr(case, "least", None)
-        return None if least is None else int(least.allocated_bytes)
-
-
-def _settle(item: Planned, done: Done, layout: Layout, progress: Progress) -> None:
-    """Takes in what a worker sent: its folders, unless they are there, and its log."""
-    name = item.cell.name
-    log = layout.log_file(item.evaluation or name)
-    log.write_text(done.log, encoding="utf-8", errors="backslashreplace")
-    for part, content in done.tars.items():
-        unpack(content, layout.out / part)
-    if done.ok:
-        layout.forget_failure(name)
-        progress.line(name, f"{done.text} (on {done.node}, sandbox {done.sandbox})", done.wall_s)
-    else:
-        layout.note_failure(name, done.text, log)
-        progress.failed(name, done.text, log, done.wall_s)
-
-
-def _tar_of(item: Planned, layout: Layout) -> bytes | None:
-    if item.adapter is None or not (layout.adapters / item.adapter).is_dir():
-        return None
-    return pack(layout.adapters / item.adapter)
-
-
-def do_cell(job: Job) -> Done:
-    """On a worker: trains and scores one cell in this node's scratch folder."""
-    import socket
-
-    from peft_bench import harness
-    from peft_bench.sweep import steps
-    from peft_bench.sweep.stand_ins import standing_in
-
-    item = job.planned
-    layout = Layout(_scratch(job.out))
-    layout.make()
-    if job.adapter_tar is not None and item.adapter is not None:
-        unpack(job.adapter_tar, layout.adapters / item.adapter)
-    level = harness.sandbox_level()  # what this node's sandbox proves to be
-    with standing_in(job.stand_ins, layout.data):
-        outcome = steps.Outcome("done")
-        if item.adapter is not None:
-            outcome = steps.train_adapter(item, layout, wait=True)
-        if outcome.ok:
-            outcome = steps.score(item, layout, wait=True)
-    log = layout.log_file(item.evaluation or item.cell.name)
-    tars = {}
-    for part, name in (("adapters", item.adapter), ("evaluations", item.evaluation)):
-        folder = layout.out / part / str(name)
-        # The driver has what was sent along, and what lies on a file system that both see.
-        if name is not None and folder.is_dir() and not (Path(job.out) / part / name).is_dir():
-            if part == "adapters" and job.adapter_tar is not None:
-                continue
-            tars[f"{part}/{name}"] = pack(folder)
-    text = outcome.text or _told(layout, item)
-    said = log.read_text(encoding="utf-8", errors="replace") if log.is_file() else ""
-    return Done(outcome.ok, text, outcome.wall_s, socket.gethostname(), level, said, tars)
-
-
-def _told(layout: Layout, item: Planned) -> str:
-    from peft_bench.sweep.steps import describe
-
-    record = layout.record(str(item.evaluation))
-    return describe(record) if record is not None else ""
-
-
-def _scratch(out: str) -> Path:
-    """The node's own folder for a sweep; on a node that sees the driver's, that is not it.
-
-    A killed worker's half-done cells are gone on with there.
-    """
-    import hashlib
-    import tempfile
-
-    root = Path(os.environ.get(_SCRATCH) or tempfile.gettempdir()) / f"peft-bench-{os.getuid()}"
-    return root / hashlib.sha256(out.encode()).hexdigest()[:16]
-
-
-def pack(folder: Path) -> bytes:
-    """A folder's files as one tar."""
-    buffer = io.BytesIO()
-    with tarfile.open(fileobj=buffer, mode="w") as tar:
-        for file in sorted(folder.rglob("*")):
-            if file.is_file():
-                tar.add(file, arcname=str(file.relative_to(folder)))
-    return buffer.getvalue()
-
-
-def unpack(content: bytes, folder: Path) -> None:
-    """A packed folder under its name, once it is whole; nothing where it is there already."""
-    if folder.is_dir():
-        return
-    partial = folder.with_name(f".{folder.name}.{os.getpid()}.incoming")
-    partial.mkdir(parents=True, exist_ok=True)
-    with tarfile.open(fileobj=io.BytesIO(content)) as tar:
-        tar.extractall(partial, filter="data")
-    try:
-        partial.rename(folder)
-    except OSError:
-        if not folder.is_dir():
-            raise
+            return 0
+        whole = None
+        with suppress(PeftBenchError):
+            whole = getattr(self._fits.case(item.cell), "whole", None)
+        return 0 if whole is None else int(whole.allocated_bytes)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import re
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -24,17 +27,33 @@ def locate(model: Model) -> str:
         MissingError: the model, or a package that makes it, is not there.
         PeftBenchError: it could not be written.
     """
-    if model.source == "smollm2":
-        return smollm2.locate()
-    if model.source == "tiny":
-        return str(_tiny())
-    if model.source == "repacked":
+    if model.source == "hub":
+        return model.id  # huggingface_hub locks its downloads
+    with _making(model.source):
+        if model.source == "smollm2":
+            return smollm2.locate()
+        if model.source == "tiny":
+            return str(_tiny())
         name = re.sub(r"[^A-Za-z0-9._-]+", "-", f"{model.id}-{model.revision or 'newest'}")
         folder = cache_dir() / f"repacked-{name}"
         if not folder.is_dir():
             codegen2.repack(model.id, folder, revision=model.revision)
         return str(folder)
-    return model.id
+
+
+@contextmanager
+def _making(source: str) -> Iterator[None]:
+    """One process of this machine at a time: what it makes, the others find."""
+    file = cache_dir() / f"making-{source}.lock"
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        lock = file.open("a")
+    except OSError:  # what was made before is found all the same, and making anew tells the fault
+        yield
+        return
+    with lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 def _tiny() -> Path:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ctypes
 import dataclasses
 import errno
+import gc
 import time
 import traceback
 from collections.abc import Callable
@@ -149,6 +151,9 @@ def forget_peak() -> None:
     """
     import torch
 
+    gc.collect()
+    with suppress(OSError, AttributeError):  # glibc alone has it
+        ctypes.CDLL(None).malloc_trim(0)  # else what an earlier cell has freed counts on
     if torch.cuda.is_available():
         torch.cuda.reset_peak_memory_stats()
     with suppress(OSError):

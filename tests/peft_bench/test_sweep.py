@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from peft_bench import records
+from peft_bench.cli import main
 from peft_bench.errors import MissingError, PeftBenchError, UsageError
 from peft_bench.sweep import run
 from peft_bench.sweep.layout import Layout
@@ -76,7 +77,8 @@ def test_a_grid_is_done_once_and_shown(
     grid, out = write(tmp_path), tmp_path / "out"
     assert run(grid, out=out, dry_run_only=True) == 0
     listed = capfd.readouterr().out
-    assert listed.count("to do ") == 3 and "fits at micro batch 2" in listed
+    assert listed.count("to do ") == 3 and "3 cells: 3 to do." in listed
+    assert "  tiny, lora, 48+8 tokens: fits at micro batch 2" in listed
     assert not out.exists()
 
     assert run(grid, out=out) == 0
@@ -100,7 +102,22 @@ def test_a_grid_is_done_once_and_shown(
     assert {file: file.stat().st_mtime_ns for file in out.glob("[ae]*/*/*")} == before
     assert faults.board(out) == rows
     run(grid, out=out, dry_run_only=True)
-    assert capfd.readouterr().out.count("done ") == 3
+    listed = capfd.readouterr().out
+    assert listed.count("done ") == 3 and "GiB" not in listed
+
+
+def test_the_verb_lists_cells_whose_rows_are_missing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("PEFT_BENCH_DATA", str(tmp_path / "nothing"))
+    grid = write(tmp_path, stand_ins={})
+    command = ["sweep", str(grid), "--out", str(tmp_path / "out"), "--dry-run"]
+    assert main(command) == 0
+    listed = capfd.readouterr().out
+    assert listed.count("faulty   tiny--") == 3 and "3 cells: 3 faulty." in listed
+    assert listed.count("has no train split") + listed.count("has no test split") == 2
+    assert main([*command, "--shard", "9/2"]) == 2
+    assert main([*command[:1], str(tmp_path / "none.yaml")]) == 3
 
 
 def test_shards_make_the_same_board_together(tmp_path: Path, faults: ModuleType) -> None:
@@ -177,9 +194,10 @@ def test_killed_sweeps_end_in_the_board_of_an_undisturbed_one(
 ) -> None:
     """kill -9 at random moments; and two sweeps into one folder."""
     script = Path(__file__).with_name("sweep_faults.py")
+    grid = write(tmp_path, methods=GRID["methods"][:1])
     extra = ["--at-once"] if at_once else []
     done = subprocess.run(
-        [sys.executable, script, write(tmp_path), tmp_path, "--kills", "3", *extra],
+        [sys.executable, script, grid, tmp_path, "--kills", "2", *extra],
         env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
         capture_output=True,
         text=True,
@@ -187,7 +205,7 @@ def test_killed_sweeps_end_in_the_board_of_an_undisturbed_one(
         check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    assert done.stdout.count("kill ") == 3
+    assert done.stdout.count("kill ") == 2
 
 
 def test_faulty_arguments_are_refused(tmp_path: Path) -> None:
