@@ -148,14 +148,14 @@ def against_examples(sides: Sequence[Side], tests: Tests) -> list[Sentence]:
                     continue
                 said.append(
                     Sentence(
-                        f"{escape(task)}, {escape(model)}: the best adapter ({_name(adapter)}) "
+                        f"{escape(_place(task, model))}: the best adapter ({_name(adapter)}) "
                         f"against the best run with {name} ({_name(other)}): {{0}}"
                         f"{_relative(other, adapter)}.",
                         tests.compare(other, adapter),
                     )
                 )
             if lacking:
-                said.append(_cannot(f"{task}, {model}", lacking))
+                said.append(_cannot(_place(task, model), lacking))
     return said or [Sentence("The records cannot answer this: no adapter was scored.")]
 
 
@@ -202,11 +202,11 @@ def quantised(sides: Sequence[Side], tests: Tests) -> list[Sentence]:
             for bits in sorted({side.row.quantization or "" for side in own} - {""}):
                 small = _best(own, lambda row, bits=bits: row.quantization == bits)  # type: ignore[misc]
                 if plain is None or small is None:
-                    said.append(_cannot(f"{task}, {model}", ["LoRA without quantisation"]))
+                    said.append(_cannot(_place(task, model), ["LoRA without quantisation"]))
                     continue
                 said.append(
                     Sentence(
-                        f"{escape(task)}, {escape(model)}: {escape(bits)} ({_name(small)}) against "
+                        f"{escape(_place(task, model))}: {escape(bits)} ({_name(small)}) against "
                         f"LoRA without quantisation ({_name(plain)}): {{0}}."
                         f"{_memory(plain.row, small.row)}",
                         tests.compare(plain, small),
@@ -221,7 +221,7 @@ def quantised(sides: Sequence[Side], tests: Tests) -> list[Sentence]:
     if largest is not None and largest.total_parameters:
         said.append(
             Sentence(
-                f"The largest model tuned within 24 GB is {escape(largest.model)} "
+                f"The largest model tuned within 24 GB is {escape(text.model(largest.model))} "
                 f"({text.count(largest.total_parameters).strip()} parameters, "
                 f"{text.size(largest.train_peak_bytes)} by {escape(text.method(largest))})."
             )
@@ -249,6 +249,10 @@ def _relative(first: Side, second: Side) -> str:
     if first.value <= 0:
         return ""
     return f" ({text.percent(second.value / first.value - 1, signed=True)} % relative to it)"
+
+
+def _place(task: str, model: str) -> str:
+    return f"{task}, {text.model(model)}"
 
 
 def _cannot(what: str, lacking: Sequence[str]) -> Sentence:

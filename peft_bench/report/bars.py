@@ -13,7 +13,7 @@ from peft_bench.report.row import LeaderboardRow, natural_key
 Rows = Sequence[LeaderboardRow]
 
 _Z95 = 1.96
-_SERIES = 10  # as many colours as can be told apart
+SERIES = 10  # as many colours as can be told apart
 _GROUPS = 12
 _BAR, _SPACE, _BETWEEN = 22, 4, 30
 _LEFT, _TOP, _HEIGHT, _BOTTOM = 52, 20, 210, 34
@@ -36,10 +36,15 @@ class Bar:
 Groups = dict[str, dict[str, Bar]]  # by group, by series
 
 
-def method_bars(rows: Rows) -> Markup | None:
-    """Scores by model and method; None with fewer than two methods."""
+def method_bars(rows: Rows, page: Sequence[str] = ()) -> Markup | None:
+    """Scores by model and method; None with fewer than two methods.
+
+    ``page`` are all methods of the page, each of which keeps its colour from plot to plot.
+    """
     groups = _groups(rows, text.method, _score_bar)
-    return _figure(groups, _methods(rows), f"{rows[0].primary_metric} by model and method")
+    series = methods_of(rows)
+    title = f"{rows[0].primary_metric} by model and method"
+    return _figure(groups, series, title, page)
 
 
 def approach_bars(rows: Rows) -> Markup | None:
@@ -49,10 +54,10 @@ def approach_bars(rows: Rows) -> Markup | None:
     if len(series) < 3:
         return None
     title = f"{rows[0].primary_metric}: examples, retrieval and tuning (the best run of each)"
-    return _figure(groups, series, title)
+    return _figure(groups, series, title, APPROACHES)
 
 
-def memory_bars(rows: Rows) -> Markup | None:
+def memory_bars(rows: Rows, page: Sequence[str] = ()) -> Markup | None:
     """Peak memory in training by model and method; None with fewer than two methods."""
     known = [row for row in rows if row.train_peak_bytes]
     if not known:
@@ -66,9 +71,9 @@ def memory_bars(rows: Rows) -> Markup | None:
         return Bar(value, value, value, f"{row.run}: {shown}, {text.method(row)}", f"{value:.3g}")
 
     groups = _groups(known, text.method, bar, lowest=True)
-    series = [method for method in _methods(rows) if any(method in g for g in groups.values())]
+    series = [method for method in methods_of(rows) if any(method in g for g in groups.values())]
     title = f"Peak memory in training, {name}"
-    return _figure(groups, series, title, _methods(rows))
+    return _figure(groups, series, title, page or methods_of(rows))
 
 
 def comparable_rows(rows: Iterable[LeaderboardRow]) -> list[LeaderboardRow]:
@@ -118,7 +123,7 @@ def _short(models: Sequence[str]) -> dict[str, str]:
     return last if len(set(last.values())) == len(models) else {model: model for model in models}
 
 
-def _methods(rows: Rows) -> list[str]:
+def methods_of(rows: Rows) -> list[str]:
     """Base models first, then by approach and name."""
     order = {name: i for i, name in enumerate(APPROACHES)}
     keys = {
@@ -145,11 +150,12 @@ def _figure(
     """The bars; ``of`` are the series of another plot whose colours these keep."""
     if len(series) < 2:
         return None
-    left_out = [f"{len(series) - _SERIES} methods"] if len(series) > _SERIES else []
+    left_out = [f"{len(series) - SERIES} methods"] if len(series) > SERIES else []
     if len(groups) > _GROUPS:
         left_out.append(f"{len(groups) - _GROUPS} models")
-    colours = {name: i % _SERIES for i, name in enumerate(of or series)}
-    series = series[:_SERIES]
+    order = of if set(series) <= set(of) else series
+    colours = {name: i % SERIES for i, name in enumerate(order)}
+    series = series[:SERIES]
     drawn = {name: bars for name, bars in list(groups.items())[:_GROUPS] if set(bars) & set(series)}
     caption = f"{title} (left out: {', '.join(left_out)})" if left_out else title
     legend = tag(
@@ -162,7 +168,8 @@ def _figure(
 
 
 def _plot(groups: Groups, series: dict[str, int], title: str) -> Markup:
-    ticks = nice_ticks(0.0, max(0.01, *(bar.high for g in groups.values() for bar in g.values())))
+    highest = max(bar.high for bars in groups.values() for bar in bars.values())
+    ticks = nice_ticks(0.0, max(0.01, highest) if highest else 1.0)
     low = _TOP + _HEIGHT
     parts: list[Markup] = []
     x = float(_LEFT + 12)

@@ -13,7 +13,14 @@ from importlib.resources import files
 from itertools import groupby
 
 from peft_bench.report import text
-from peft_bench.report.bars import approach_bars, comparable_rows, memory_bars, method_bars
+from peft_bench.report.bars import (
+    SERIES,
+    approach_bars,
+    comparable_rows,
+    memory_bars,
+    method_bars,
+    methods_of,
+)
 from peft_bench.report.explorer import Explored, render_explorer
 from peft_bench.report.html_costs import render_costs
 from peft_bench.report.html_table import render_table
@@ -105,6 +112,9 @@ def _first(rows: Rows) -> Rows:
 def _tasks(rows: Rows) -> list[Markup]:
     """A section a task: the scores, bars by model and method, scores against known costs."""
     sections = []
+    # More than there are colours: then each plot has its own.
+    methods = methods_of(rows)
+    page = methods if len(methods) <= SERIES else []
     families: dict[str, list[LeaderboardRow]] = {}
     for row in rows:
         families.setdefault(text.family(row), []).append(row)
@@ -125,18 +135,18 @@ def _tasks(rows: Rows) -> list[Markup]:
                 tag("p", f"{left_out} more runs are not drawn.", class_="note")
                 if left_out > 0
                 else "",
-                _figures(task, related),
+                _figures(task, related, page),
                 tag("div", *costs, class_="costs") if costs else "",
             )
         )
     return sections
 
 
-def _figures(task: str, related: Rows) -> Markup | str:
+def _figures(task: str, related: Rows, page: Sequence[str]) -> Markup | str:
     """Bars of the task's rows and those of its like with retrieval, under the task itself."""
     if not related or related[0].task.removesuffix("_rag") != task:
         return ""
-    drawn = [make(related) for make in (method_bars, approach_bars, memory_bars)]
+    drawn = [method_bars(related, page), approach_bars(related), memory_bars(related, page)]
     figures = [figure for figure in drawn if figure is not None]
     return tag("div", *figures, class_="figures") if figures else ""
 

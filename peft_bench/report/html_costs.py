@@ -29,7 +29,7 @@ def render_costs(rows: Rows) -> Markup:
     lines = [
         tag(
             "tr",
-            tag("th", model, scope="row"),
+            tag("th", text.model(model), scope="row"),
             tag("td", method),
             *(tag("td", cell, class_="number") for cell in _cells(members)),
         )

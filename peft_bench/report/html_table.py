@@ -207,7 +207,7 @@ def _run(row: LeaderboardRow) -> Markup:
     # A score must not be read without what qualifies it, so this stands in the column that stays
     # in sight when the table is scrolled.
     remarks = [tag("small", remark, class_="remark") for remark in text.remarks(row)]
-    return join(tag("span", row.run), tag("small", row.model), *remarks)
+    return join(tag("span", row.run), tag("small", text.model(row.model)), *remarks)
 
 
 def _task(row: LeaderboardRow) -> Markup:

@@ -53,7 +53,7 @@ def _line(row: LeaderboardRow) -> tuple[str, ...]:
     return (
         "" if row.rank is None else str(row.rank),
         escape(row.run),
-        escape(row.model),
+        escape(text.model(row.model)),
         escape(text.method(row)),
         text.score(row),
         escape(text.seeds(row)),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -15,6 +16,8 @@ _Z95 = 1.96  # two-sided 95 % of a normal distribution
 _LEFT, _MIDDLE, _RIGHT = 250, 430, 140
 _LINE = 28
 _CHARS = 30  # of a label in the left column
+
+_HASH = re.compile("--[0-9a-f]{8}$")
 
 _MARKS = 60  # runs in a plot of scores against cost
 
@@ -140,7 +143,11 @@ def pareto(known: Sequence[tuple[LeaderboardRow, int]]) -> list[LeaderboardRow]:
 
 def describe(row: LeaderboardRow) -> str:
     """A run in a sentence, for those who point at its mark or have it read aloud."""
-    said = [f"{row.run}: {row.primary_metric} {text.score(row)} %", text.method(row), row.model]
+    said = [
+        f"{row.run}: {row.primary_metric} {text.score(row)} %",
+        text.method(row),
+        text.model(row.model),
+    ]
     counted = [] if row.n is None else [f"n = {row.n}"]
     return ", ".join([*said, *counted, *text.remarks(row)])
 
@@ -223,7 +230,8 @@ def _kind(row: LeaderboardRow) -> str:
 
 
 def _label(row: LeaderboardRow) -> str:
-    run = text.printable(row.run)
+    # Of a sweep's folders the hash, and the data that the plot is of, tell a reader nothing.
+    run = _HASH.sub("", text.printable(row.run)).replace(f"--{row.task}", "")
     return run if len(run) <= _CHARS else f"{run[: _CHARS - 1]}\N{HORIZONTAL ELLIPSIS}"
 
 

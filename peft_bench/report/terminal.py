@@ -32,7 +32,7 @@ def format_table(rows: Sequence[LeaderboardRow]) -> str:
                 "" if task == last else _cut(task),
                 "" if row.rank is None else str(row.rank),
                 _cut(text.printable(row.run)),
-                _cut(text.printable(row.model)),
+                _cut(text.model(row.model)),
                 _cut(text.method(row)),
                 "" if row.n is None else str(row.n),
                 f"{text.printable(row.primary_metric)} {text.score(row)}",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import unicodedata
+from pathlib import Path
 
 from peft_bench.report.row import LeaderboardRow
 
@@ -135,6 +136,11 @@ def method(row: LeaderboardRow) -> str:
     elif "+" in row.trained_on:
         name = f"joint {name}"
     return printable(f"{name}, {row.quantization}" if row.quantization else name)
+
+
+def model(name: str) -> str:
+    """A model as it is shown: of a folder its name, for where it lay is no reader's matter."""
+    return printable(Path(name).name if name.startswith(("/", "./", "../", "~")) else name)
 
 
 def remarks(row: LeaderboardRow) -> list[str]:
