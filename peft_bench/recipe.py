@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from peft_bench import data, methods, prompts, schema
-from peft_bench.errors import Faults, MissingError, UsageError
+from peft_bench.errors import Faults, UsageError
 from peft_bench.paths import recipes_dir
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
@@ -153,22 +153,11 @@ def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
         MissingError: there is no such file.
         UsageError: the file is not YAML, or the recipe is faulty; all faults are told at once.
     """
-    import yaml
-
     file = Path(path)
-    try:
-        raw = yaml.safe_load(file.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        names = ", ".join(sorted(found.stem for found in recipes_dir().glob("*.yaml")))
-        raise MissingError(
-            place=str(file),
-            problem="no such recipe",
-            remedy=f"recipes that come with peft-bench, in {recipes_dir()}: {names}",
-        ) from None
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise UsageError(
-            place=str(file), problem=f"not a readable YAML file: {error}", remedy="mend the file"
-        ) from None
+    names = ", ".join(sorted(found.stem for found in recipes_dir().glob("*.yaml")))
+    raw = schema.read_yaml(
+        file, kind="recipe", known=f"recipes that come with peft-bench, in {recipes_dir()}: {names}"
+    )
     if isinstance(raw, dict):
         for override in overrides:
             _apply(raw, override)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from peft_bench import catalog, data, schema
-from peft_bench.errors import Faults, MissingError, UsageError
+from peft_bench.errors import Faults
 from peft_bench.paths import recipes_dir
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
@@ -172,22 +172,9 @@ def load_grid(path: str | Path) -> Grid:
         MissingError: there is no such file.
         UsageError: the file is not YAML, or the grid is faulty; all faults are told at once.
     """
-    import yaml
-
     file = Path(path)
-    try:
-        raw = yaml.safe_load(file.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        found = sorted(recipes_dir().glob("*/grid.yaml"))
-        raise MissingError(
-            place=str(file),
-            problem="no such grid",
-            remedy=f"grids that come with peft-bench: {', '.join(map(str, found))}",
-        ) from None
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise UsageError(
-            place=str(file), problem=f"not a readable YAML file: {error}", remedy="mend the file"
-        ) from None
+    known = ", ".join(map(str, sorted(recipes_dir().glob("*/grid.yaml"))))
+    raw = schema.read_yaml(file, kind="grid", known=f"grids that come with peft-bench: {known}")
     return parse_grid(raw, place=str(file))
 
 
