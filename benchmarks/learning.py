@@ -219,7 +219,7 @@ def scores(work: Path, name: str, model: str, limit: int, batch_size: int) -> st
     command(*board, "--md", str(table))
     texts = [table.read_text(encoding="utf-8")]
     for metric in ("em@10", "codebleu"):
-        options = ("--compare", "lora", "base", "--metric", metric)
+        options = ("--compare", "base", "lora", "--metric", metric)
         done = subprocess.run(
             [sys.executable, "-m", "peft_bench.cli", *board, *options],
             check=True,

@@ -11,8 +11,9 @@ _HEADER = (
     *("task", "#", "run", "model", "method", "n", "score in %", "over seeds"),
     *("difference [95 %]", "p", "p (Holm)", "marks"),
 )
-_RIGHT = {"#", "n", "score in %", "over seeds", "difference [95 %]", "p", "p (Holm)"}
-_COMPARED = ("task", "metric", "first", "second", "difference [95 %]", "p", "p (Holm)", "marks")
+_FROM = "second - first [95 %]"
+_RIGHT = {"#", "n", "score in %", "over seeds", "difference [95 %]", _FROM, "p", "p (Holm)"}
+_COMPARED = ("task", "metric", "first", "second", _FROM, "p", "p (Holm)", "marks")
 _WIDEST = 36
 
 
