@@ -259,6 +259,17 @@ def _check_init_text(recipe: Recipe, config: Any, faults: Faults) -> None:
     faults.add(place="method.init_text", problem=problem, remedy="leave it out")
 
 
+def _check_tied_embeddings(recipe: Recipe, config: Any, faults: Faults) -> None:
+    kind = methods.peft_type(recipe.method.name)
+    if kind == "TRAINABLE_TOKENS" and getattr(config, "tie_word_embeddings", False):
+        faults.add(
+            place="method.name",
+            problem=f"{recipe.method.name} does not work on a {config.model_type} whose output "
+            "layer shares its embeddings: reloaded, the harness cannot tie them again",
+            remedy="choose another method",
+        )
+
+
 def _check_length(recipe: Recipe, config: Any, faults: Faults) -> None:
     limit = getattr(config, "max_position_embeddings", None)
     if config.is_encoder_decoder or not isinstance(limit, int):
@@ -288,6 +299,7 @@ _RULES: tuple[_Rule, ...] = (
     _check_optimizer,
     _check_lora_init,
     _check_init_text,
+    _check_tied_embeddings,
     _check_length,
 )
 

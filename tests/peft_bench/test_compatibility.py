@@ -148,6 +148,20 @@ def test_4_bit_weights_come_in_blocks_of_64(
     check(model__quantization="4bit")
 
 
+def test_tokens_cannot_be_trained_where_the_output_shares_the_embeddings(
+    check: Callable[..., None],
+) -> None:
+    options = {"token_indices": [2, 3]}
+    apart = {"tie_word_embeddings": False}
+    check(config=apart, method__name="trainable_tokens", method__options=options)
+    with pytest.raises(UsageError, match="cannot tie them again"):
+        check(
+            config={"tie_word_embeddings": True},
+            method__name="trainable_tokens",
+            method__options=options,
+        )
+
+
 def test_a_model_type_that_nobody_knows_needs_its_targets_named(tmp_path: Path) -> None:
     from transformers import AutoConfig
 
