@@ -105,6 +105,9 @@ UNQUANTIZED: dict[str, tuple[str, frozenset[str]]] = {
     **dict.fromkeys(("LOHA", "LOKR", "PEANUT"), (_PACKED, frozenset({"4bit"}))),
 }
 
+# What goes wrong on a base, of any family, whose output layer shares its embeddings.
+TIED = {"TRAINABLE_TOKENS": "reloaded, the harness cannot tie them again"}
+
 _PREPARED_INITS = {
     "eva": "a pass over the data",
     "corda": "a pass over the data",
@@ -260,13 +263,13 @@ def _check_init_text(recipe: Recipe, config: Any, faults: Faults) -> None:
 
 
 def _check_tied_embeddings(recipe: Recipe, config: Any, faults: Faults) -> None:
-    kind = methods.peft_type(recipe.method.name)
-    if kind == "TRAINABLE_TOKENS" and getattr(config, "tie_word_embeddings", False):
+    reason = TIED.get(methods.peft_type(recipe.method.name))
+    if reason is not None and getattr(config, "tie_word_embeddings", False):
         faults.add(
             place="method.name",
             problem=f"{recipe.method.name} does not work on a {config.model_type} whose output "
-            "layer shares its embeddings: reloaded, the harness cannot tie them again",
-            remedy="choose another method",
+            f"layer shares its embeddings: {reason}",
+            remedy=_OTHER_METHOD,
         )
 
 
@@ -351,6 +354,13 @@ def describe(refused: dict[str, list[str]]) -> str:
     return "; ".join(parts)
 
 
+def describe_method(name: str, refused: dict[str, list[str]]) -> str:
+    """One method's verdict in words, on families and on bases of a kind that any may have."""
+    reason = TIED.get(methods.peft_type(name))
+    tied = f"; refused on a base whose output layer shares its embeddings: {reason}"
+    return describe(refused) + (tied if reason is not None else "")
+
+
 def describe_quantized(kind: str) -> str:
     """Whether a method works on a base in 4 or 8 bits, in words."""
     reason, bits = UNQUANTIZED.get(kind, ("", frozenset()))
@@ -368,5 +378,5 @@ def markdown() -> str:
         shown = "none" if row is not None and row.peft_type is None else kind
         nowhere = any(len(on) == len(FAMILIES) for on in refused.values())
         bits = "-" if nowhere else describe_quantized(kind)
-        lines.append(f"| `{name}` | {shown} | {describe(refused)} | {bits} |")
+        lines.append(f"| `{name}` | {shown} | {describe_method(name, refused)} | {bits} |")
     return "\n".join(lines) + "\n"

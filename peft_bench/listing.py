@@ -25,7 +25,7 @@ def methods() -> Iterator[str]:
     yield "any other PEFT type, by its own options:"
     for name, refused in compatibility.verdicts():
         if name not in METHODS:
-            yield f"{name:<24} {compatibility.describe(refused)}"
+            yield f"{name:<24} {compatibility.describe_method(name, refused)}"
     yield "on a base in 4 or 8 bits every method works but:"
     for kind in compatibility.UNQUANTIZED:
         yield f"{kind.lower():<24} {compatibility.describe_quantized(kind)}"
