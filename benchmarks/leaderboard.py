@@ -37,7 +37,8 @@ def main() -> None:
         make(folder, arguments.records, arguments.samples)
         for title in ("at first", "again"):
             print(f"{arguments.records} records of {arguments.samples} rows, {title}:")
-            measure(folder, Path(scratch))
+            with records.collector_paused():  # as the command line does
+                measure(folder, Path(scratch))
 
 
 def make(folder: Path, count: int, samples: int) -> None:

@@ -108,24 +108,24 @@ def _taken(hint: Any) -> frozenset[type]:
 
 
 def _parse(hint: Any, value: object, place: str, faults: Faults) -> Any:
-    taken, origin, is_class = _kind(hint)
+    taken, origin, arguments, is_class = _kind(hint)
     if type(value) in taken:
         return value
     if origin in (Union, types.UnionType):
-        return _parse_union(hint, value, place, faults)
+        return _parse_union(hint, arguments, value, place, faults)
     if is_class:
         parsed = read(hint, value, place, faults)
         return INVALID if parsed is None else parsed
     if origin is tuple and isinstance(value, list | tuple):
-        return _parse_items(get_args(hint)[0], value, place, faults)
+        return _parse_items(arguments[0], value, place, faults)
     if origin is dict and isinstance(value, Mapping):
-        inner = get_args(hint)[1]
+        inner = arguments[1]
         if inner is Any:
             return {str(k): v for k, v in value.items()}
         pairs = {str(k): _parse(inner, v, f"{place}.{k}", faults) for k, v in value.items()}
         return INVALID if any(each is INVALID for each in pairs.values()) else pairs
     if origin is Literal:
-        if value in get_args(hint):
+        if value in arguments:
             return value
     elif hint is Any:
         return value
@@ -140,14 +140,15 @@ def _parse(hint: Any, value: object, place: str, faults: Faults) -> Any:
 
 
 @cache
-def _kind(hint: Any) -> tuple[frozenset[type], Any, bool]:
-    """What is taken as it is, the origin, and whether it is a dataclass."""
+def _kind(hint: Any) -> tuple[frozenset[type], Any, tuple[Any, ...], bool]:
+    """What is taken as it is, the origin and its arguments, and whether it is a dataclass."""
     is_class = dataclasses.is_dataclass(hint) and isinstance(hint, type)
-    return _taken(hint), get_origin(hint), is_class
+    return _taken(hint), get_origin(hint), get_args(hint), is_class
 
 
-def _parse_union(hint: Any, value: object, place: str, faults: Faults) -> Any:
-    options = get_args(hint)
+def _parse_union(
+    hint: Any, options: tuple[Any, ...], value: object, place: str, faults: Faults
+) -> Any:
     if value is None and type(None) in options:
         return None
     rest = [option for option in options if option is not type(None)]

@@ -98,11 +98,12 @@ class Baselines:
         found = [base for base in self._by_key[key] if base is not entry and _fits(entry, base)]
         if len(found) < 2:
             return found
+        dtype, own = entry.record.model.dtype, decoding(entry)
         return sorted(
             found,
             key=lambda base: (
-                base.record.model.dtype == entry.record.model.dtype,
-                decoding(base) == decoding(entry),
+                base.record.model.dtype == dtype,
+                decoding(base) == own,
                 created(base),
                 base.record.name,
             ),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 from datetime import datetime
+from functools import lru_cache
 from pathlib import PurePosixPath, PureWindowsPath
 
 from peft_bench.errors import Faults
@@ -145,6 +146,7 @@ def _check_sha256(place: str, digest: str | None, faults: Faults) -> None:
         )
 
 
+@lru_cache(maxsize=1024)  # thousands of records name a few files
 def is_inside(relative: str) -> bool:
     """Whether a path as written cannot leave the folder it is relative to."""
     paths = PurePosixPath(relative), PureWindowsPath(relative)

@@ -17,6 +17,7 @@ from peft_bench.records.model import ItemScores, ItemStatistics, TaskRecord
 # CoNaLa's hub rows number the snippets of a question within its id ("11840111-96"): taken whole,
 # every row would pass for a question of its own, and the error of a mean would be understated.
 _NUMBERED_SNIPPET = re.compile(r"(\d+)-\d+")
+_DECODER = json.JSONDecoder()
 _LONGEST_INT = 4000  # Python refuses to parse an integer of more than 4300 digits
 
 
@@ -67,18 +68,15 @@ def per_item_statistics(folder: Path, task: TaskRecord, metric: str) -> ItemStat
         )
     path = folder / task.samples_file
     try:
-        with path.open(encoding="utf-8", newline="\n") as lines:
-            found = [
-                _read_line(f"{path}, line {number}", line, metric)
-                for number, line in enumerate(lines, 1)
-                if line.strip()
-            ]
+        with open(path, "rb") as file:  # noqa: PTH123 - thousands of files
+            text = file.read().decode()
     except (OSError, UnicodeDecodeError) as error:
         # The problem ends up in public tables: no path of this machine may be in it.
         why = error.strerror if isinstance(error, OSError) else error
         raise MissingError(
             place=str(path), problem=f"samples cannot be read ({why})", remedy="Evaluate again"
         ) from error
+    found = _read_lines(path, text, metric)
     rows = [row for row in found if row is not None]
     if found and not rows:
         raise MissingError(
@@ -97,21 +95,51 @@ def per_item_statistics(folder: Path, task: TaskRecord, metric: str) -> ItemStat
     return scores
 
 
-def _read_line(place: str, line: str, metric: str) -> tuple[str, str, tuple[float, ...]] | None:
-    """Id, group and statistics; None for an item that the metric does not score."""
+_Row = tuple[str, str, tuple[float, ...]]
+
+
+def _read_lines(path: Path, text: str, metric: str) -> list[_Row | None]:
+    """Id, group and statistics of each line; None for an item that the metric does not score."""
+    rows = []
+    start = number = 0
+    while start < len(text):
+        number += 1
+        end = text.find("\n", start) + 1 or len(text)
+        try:
+            sample, stop = _DECODER.raw_decode(text, start)
+            usual = stop <= end and text[stop:end] in ("\n", "")
+        except (ValueError, RecursionError):
+            usual = False
+        if not usual:
+            line = text[start:end]
+            if line.strip():
+                sample = _parse_line(f"{path}, line {number}", line)
+            else:
+                start = end
+                continue
+        rows.append(_row(path, number, sample, metric))
+        start = end
+    return rows
+
+
+def _parse_line(place: str, line: str) -> Any:
     try:
-        sample = json.loads(line, parse_int=_parse_int)
+        return json.loads(line, parse_int=_parse_int)
     except (ValueError, RecursionError) as error:
         raise _broken(place, f"is no JSON ({error})") from error
+
+
+def _row(path: Path, number: int, sample: Any, metric: str) -> _Row | None:
     if not isinstance(sample, dict) or "doc_id" not in sample:
-        raise _broken(place, "has no doc_id")
+        raise _broken(f"{path}, line {number}", "has no doc_id")
     if metric not in sample:
         return None
     value = sample[metric]
     numbers = value if isinstance(value, list) and value else [value]
     # Other harness tasks keep texts here, and NaN would make every mean NaN.
     if not all(isinstance(one, bool | int | float) and math.isfinite(one) for one in numbers):
-        raise _broken(place, f"{metric} is {str(value)[:60]!r}, no finite number")
+        problem = f"{metric} is {str(value)[:60]!r}, no finite number"
+        raise _broken(f"{path}, line {number}", problem)
     document = sample.get("doc")
     if not isinstance(document, dict):
         document = {}

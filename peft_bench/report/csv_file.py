@@ -28,10 +28,10 @@ def to_csv(rows: Sequence[LeaderboardRow]) -> str:
 
 
 def _cell(value: Cell) -> str:
-    if value is None:
-        return ""
-    if isinstance(value, bool):
-        return "true" if value else "false"
     if isinstance(value, str):
         return f"'{value}" if value.startswith(_FORMULA_STARTS) else value
+    if value is None:
+        return ""
+    if value is True or value is False:
+        return "true" if value else "false"
     return repr(value)

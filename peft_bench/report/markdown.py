@@ -14,6 +14,7 @@ _HEADER = (
     *("Trainable", "Peak memory", "Marks"),
 )
 _RULE = ("--:", ":--", ":--", ":--", "--:", "--:", "--:", "--:", "--:", "--:", ":--")
+_MARKED = re.compile(r"[\\`*_\[\]<>|~&@/]|www\.")
 _SPECIAL = re.compile(r"([\\`*_\[\]<>|~&])")
 
 
@@ -67,7 +68,10 @@ def _line(row: LeaderboardRow) -> tuple[str, ...]:
 
 def escape(value: str) -> str:
     """The text as it stands, whatever Markdown or GitHub would make of it."""
-    escaped = _SPECIAL.sub(r"\\\1", text.printable(value))
+    value = text.printable(value)
+    if not _MARKED.search(value):
+        return value  # as most cells of a large table
+    escaped = _SPECIAL.sub(r"\\\1", value)
     # GitHub links addresses and mentions in plain text; an entity in their midst stops it.
     escaped = escaped.replace("://", ":&#47;&#47;").replace("www.", "www&#46;")
     return re.sub(r"(?<!\w)@(?=\w)", "&#64;", escaped)

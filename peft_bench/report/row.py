@@ -6,6 +6,7 @@ import dataclasses
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from operator import attrgetter
 
 from peft_bench.metrics.bootstrap import PairedDifference
 from peft_bench.records.model import Score
@@ -157,6 +158,7 @@ class Compared:
 FIXED_COLUMNS = tuple(
     field.name for field in dataclasses.fields(LeaderboardRow) if field.name != "metrics"
 )
+_FIXED = attrgetter(*FIXED_COLUMNS)
 
 
 def columns(rows: Iterable[LeaderboardRow]) -> list[str]:
@@ -175,7 +177,7 @@ def cells(row: LeaderboardRow, header: Sequence[str]) -> list[Cell]:
         values[metric] = score.value
         values[f"{metric}_stderr"] = score.stderr
     # Last, so that a metric named like a fixed column cannot replace it.
-    values.update((name, getattr(row, name)) for name in FIXED_COLUMNS)
+    values.update(zip(FIXED_COLUMNS, _FIXED(row), strict=True))
     return [values.get(name) for name in header]
 
 

@@ -48,17 +48,19 @@ def add(verbs: Verbs) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Runs it; returns the exit code."""
+    from peft_bench.records import collector_paused
     from peft_bench.showing import show
 
-    return show(
-        arguments.runs,
-        csv=arguments.csv,
-        md=arguments.md,
-        html=arguments.html,
-        comparisons=arguments.method_comparison,
-        compare=[(first, second) for first, second in arguments.compare],
-        metric=arguments.metric,
-        baseline=arguments.baseline,
-        pscp=arguments.pscp,
-        strict=arguments.strict,
-    )
+    with collector_paused():
+        return show(
+            arguments.runs,
+            csv=arguments.csv,
+            md=arguments.md,
+            html=arguments.html,
+            comparisons=arguments.method_comparison,
+            compare=[(first, second) for first, second in arguments.compare],
+            metric=arguments.metric,
+            baseline=arguments.baseline,
+            pscp=arguments.pscp,
+            strict=arguments.strict,
+        )

@@ -315,6 +315,42 @@ def test_a_cut_line_is_refused(tmp_path: Path) -> None:
         per_item_scores(tmp_path, TASK, "em@1")
 
 
+def lines_of(folder: Path, form: str) -> Path:
+    """The three samples, written in another form."""
+    save_samples(folder, THREE)
+    file = folder / "model" / "samples_conala.jsonl"
+    first, second, third = file.read_text(encoding="utf-8").splitlines()
+    file.write_bytes(form.format(first, second, third).encode())
+    return file
+
+
+@pytest.mark.parametrize(
+    "form", ["{}\n{}\n{}", "{}\r\n{}\r\n{}\r\n", "\n {}\n\n{}  \n \n{}\n\n", "\t{}\n{}\n{} "]
+)
+def test_lines_may_end_and_stand_in_any_way(form: str, tmp_path: Path) -> None:
+    lines_of(tmp_path, form)
+    assert per_item_scores(tmp_path, TASK, "em@1").values == (1.0, 0.0, 0.0)
+
+
+@pytest.mark.parametrize(
+    ("form", "line"),
+    [
+        ("{} {}\n{}\n", 1),
+        ("{},\n{}\n{}\n", 1),
+        ("\n{}\n{}\n{}]", 4),
+        ("{}\n{}\n{}x", 3),
+        ("{}\n[\n{}\n,{}]\n", 2),
+        ("{}\n{}\n{}\n{{", 4),
+    ],
+)
+def test_a_line_that_is_no_value_of_its_own_is_refused(
+    form: str, line: int, tmp_path: Path
+) -> None:
+    lines_of(tmp_path, form)
+    with pytest.raises(UsageError, match=f"line {line}: is no JSON"):
+        per_item_scores(tmp_path, TASK, "em@1")
+
+
 def test_other_items_than_recorded_are_refused(tmp_path: Path) -> None:
     save_samples(tmp_path, THREE)
     right = dataclasses.replace(TASK, ids_sha256=hash_ids(["2", "0", "1"]))

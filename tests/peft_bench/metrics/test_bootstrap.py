@@ -12,6 +12,7 @@ from peft_bench.metrics.bootstrap import (
     bootstrap_corpus_stderr,
     bootstrap_stderr,
     paired_bootstrap,
+    summarize,
 )
 
 
@@ -227,3 +228,13 @@ def test_corpus_stderr_refuses_what_it_cannot_use() -> None:
         bootstrap_corpus_stderr([[1.0, 1.0]] * 2, mean_of_sums, groups=["q"])
     with pytest.raises(ValueError, match="iterations is 1"):
         bootstrap_corpus_stderr([[1.0, 1.0]] * 2, mean_of_sums, iterations=1)
+
+
+@pytest.mark.parametrize("confidence", [0.5, 0.9, 0.95, 0.99])
+@pytest.mark.parametrize("n", [2, 3, 40, 10_000])
+def test_the_interval_is_numpy_s_percentiles(n: int, confidence: float) -> None:
+    rng = np.random.default_rng(n)
+    for values in (rng.normal(size=n), rng.integers(-4, 5, size=n) / 20, rng.exponential(size=n)):
+        found = summarize(0.1, values, n=n, n_groups=n, confidence=confidence)
+        ends = np.quantile(values, [(1 - confidence) / 2, (1 + confidence) / 2])
+        assert [found.low, found.high] == pytest.approx(ends, rel=1e-12, abs=1e-15)
