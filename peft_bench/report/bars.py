@@ -6,14 +6,22 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from peft_bench.report import text
+from peft_bench.report.drawing import (
+    SERIES,
+    Z95,
+    describe,
+    nice_ticks,
+    short_names,
+    svg,
+    svg_line,
+    svg_text,
+    tick_label,
+)
 from peft_bench.report.markup import Markup, join, tag
-from peft_bench.report.plots import describe, nice_ticks, svg, svg_line, svg_text, tick_label
 from peft_bench.report.row import LeaderboardRow, natural_key
 
 Rows = Sequence[LeaderboardRow]
 
-_Z95 = 1.96
-SERIES = 10  # as many colours as can be told apart
 _GROUPS = 12
 _BAR, _SPACE, _BETWEEN = 22, 4, 30
 _LEFT, _TOP, _HEIGHT, _BOTTOM = 52, 20, 210, 34
@@ -68,7 +76,10 @@ def memory_bars(rows: Rows, page: Sequence[str] = ()) -> Markup | None:
     def bar(row: LeaderboardRow) -> Bar:
         value = (row.train_peak_bytes or 0) / unit
         shown = text.size(row.train_peak_bytes)
-        return Bar(value, value, value, f"{row.run}: {shown}, {text.method(row)}", f"{value:.3g}")
+        # No more digits than fit over a bar.
+        digits = 2 if value < 10 else 1 if value < 100 else 0
+        title = f"{row.run}: {shown}, {text.method(row)}"
+        return Bar(value, value, value, title, f"{value:.{digits}f}")
 
     groups = _groups(known, text.method, bar, lowest=True)
     series = [method for method in methods_of(rows) if any(method in g for g in groups.values())]
@@ -103,7 +114,7 @@ def _groups(
         key, value = (row.model, series(row)), _height(row, lowest)
         if key not in best or value > best[key][0]:
             best[key] = value, row
-    names = _short(models)
+    names = short_names(models)
     groups: Groups = {names[model]: {} for model in models}
     for (model, name), (_, row) in best.items():
         groups[names[model]][name] = bar(row)
@@ -115,12 +126,6 @@ def _height(row: LeaderboardRow, memory: bool) -> float:
     if memory:
         return -(row.train_peak_bytes or 0)
     return row.primary_value if row.seeds_mean is None else row.seeds_mean
-
-
-def _short(models: Sequence[str]) -> dict[str, str]:
-    """The last part of each id, where that tells them apart."""
-    last = {model: model.rstrip("/").rpartition("/")[2] or model for model in models}
-    return last if len(set(last.values())) == len(models) else {model: model for model in models}
 
 
 def methods_of(rows: Rows) -> list[str]:
@@ -138,7 +143,7 @@ def _score_bar(row: LeaderboardRow) -> Bar:
         low, high, value = row.seeds_low, row.seeds_high, row.seeds_mean
         title = f"{describe(row)}; over seeds {text.seeds(row)}"
     else:
-        reach = _Z95 * (row.primary_stderr or 0.0)
+        reach = Z95 * (row.primary_stderr or 0.0)
         value = row.primary_value
         low, high, title = max(0.0, value - reach), min(1.0, value + reach), describe(row)
     return Bar(100 * value, 100 * low, 100 * high, title, text.percent(value))

@@ -14,18 +14,19 @@ from itertools import groupby
 
 from peft_bench.report import text
 from peft_bench.report.bars import (
-    SERIES,
     approach_bars,
     comparable_rows,
     memory_bars,
     method_bars,
     methods_of,
 )
+from peft_bench.report.cost_plots import COSTS, cost_plot
+from peft_bench.report.drawing import SERIES
 from peft_bench.report.explorer import Explored, render_explorer
 from peft_bench.report.html_costs import render_costs
 from peft_bench.report.html_table import render_table
 from peft_bench.report.markup import Markup, tag
-from peft_bench.report.plots import COSTS, cost_plot, score_plot
+from peft_bench.report.plots import score_plot
 from peft_bench.report.row import LEADERBOARD_SCHEMA_VERSION, LeaderboardRow
 
 Rows = Sequence[LeaderboardRow]
@@ -120,7 +121,9 @@ def _tasks(rows: Rows) -> list[Markup]:
         families.setdefault(text.family(row), []).append(row)
     for (task, metric), group in groupby(rows, key=lambda row: (row.task, row.primary_metric)):
         members = list(group)
-        costs = [plot for cost in COSTS if (plot := cost_plot(members, cost)) is not None]
+        # Where every score is 0, plots of them say no more than the list does.
+        scored = any(row.primary_value for row in members)
+        costs = [plot for cost in COSTS if scored and (plot := cost_plot(members, cost))]
         versions = ", ".join(dict.fromkeys(row.task_version for row in members))
         left_out = len(members) - _PLOTTED
         related = comparable_rows(
@@ -146,7 +149,9 @@ def _figures(task: str, related: Rows, page: Sequence[str]) -> Markup | str:
     """Bars of the task's rows and those of its like with retrieval, under the task itself."""
     if not related or related[0].task.removesuffix("_rag") != task:
         return ""
-    drawn = [method_bars(related, page), approach_bars(related), memory_bars(related, page)]
+    drawn = [memory_bars(related, page)]
+    if any(row.primary_value for row in related):
+        drawn = [method_bars(related, page), approach_bars(related), *drawn]
     figures = [figure for figure in drawn if figure is not None]
     return tag("div", *figures, class_="figures") if figures else ""
 

@@ -11,9 +11,9 @@ import pytest
 
 from peft_bench.records import Score
 from peft_bench.report import text
+from peft_bench.report.drawing import nice_ticks
 from peft_bench.report.html import render_html
 from peft_bench.report.markup import Markup, tag
-from peft_bench.report.plots import nice_ticks
 from peft_bench.report.row import LeaderboardRow
 
 VOID = {"meta", "input", "br"}
@@ -234,6 +234,34 @@ def test_costs_are_plotted_where_two_runs_know_them() -> None:
     ]
     alone = [dataclasses.replace(ROWS[0], train_peak_bytes=None), ROWS[1]]
     assert len(Page(render_html(alone, title="Mine")).said("figcaption")) == 1
+
+
+def test_models_have_colours_of_their_own_where_there_are_several() -> None:
+    def coloured(rows: list[LeaderboardRow]) -> dict[str, str]:
+        page = Page(render_html(rows, title="Mine"))
+        keys = [str(a.get("class")) for _, a in page.tags if "key s" in str(a.get("class"))]
+        found = [str(each["class"]).split()[-1] for each in marks(page)]
+        return dict(zip([each for each in found if each[0] == "c"], keys, strict=False))
+
+    costs = {"trainable_parameters": 7, "train_peak_bytes": 2**20}
+    runs = [row(run=f"r{i}", model=f"org/m{i % 2}", **costs) for i in range(4)]
+    assert coloured(runs) == {"c1": "key s1", "c2": "key s2"}
+    assert coloured([dataclasses.replace(one, model="org/m") for one in runs]) == {}
+    many = [dataclasses.replace(runs[0], model=f"org/m{i}") for i in range(12)]
+    assert coloured(many) == {}
+
+
+def test_scores_that_are_all_0_are_listed_alone() -> None:
+    def captions(*scores: float) -> list[str]:
+        rows = [
+            row(method=name, rank=1, primary_value=score, primary_stderr=None, **costs)
+            for name, score in zip(("lora", "ia3"), scores, strict=True)
+        ]
+        return Page(render_html(rows, title="Mine")).said("figcaption")
+
+    costs = {"trainable_parameters": 7, "train_peak_bytes": 2**20}
+    assert captions(0.0, 0.0) == ["Peak memory in training, MiB"]
+    assert len(captions(0.1, 0.0)) == 4
 
 
 @pytest.mark.parametrize(
