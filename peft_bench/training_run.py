@@ -209,32 +209,13 @@ def out_of_memory(recipe: Recipe, config: Any, gpu_memory_bytes: int | None) -> 
     else:
         # A model that cannot be reckoned: the remedy stands without figures.
         with suppress(PeftBenchError):
-            told = fit.remedy(_plan(recipe, config), gpu_memory_bytes)
+            told = fit.remedy(fit.plan_of(recipe, config), gpu_memory_bytes)
             remedy = f"{remedy}; `peft-bench fit` says: {told}"
     have = "" if total is None else f" ({total / 1024**3:.1f} GiB)"
     return PeftBenchError(
         place=f"training of {recipe.name}",
         problem=f"{device}{have} does not hold it at a micro batch of {micro}",
         remedy=remedy,
-    )
-
-
-def _plan(recipe: Recipe, config: Any) -> fit.Plan:
-    choice, length = recipe.training, recipe.data
-    dtype: Any = recipe.model.dtype
-    if dtype == "auto":
-        dtype = "bfloat16"  # what auto means on a GPU
-    return fit.Plan(
-        config,
-        recipe.method.name,
-        dict(recipe.method.options),
-        recipe.model.quantization,
-        dtype,
-        fit.Length(length.max_prompt_tokens, length.max_target_tokens),
-        choice.batch_size,
-        optimizer="adafactor" if choice.optimizer == "adafactor" else "adamw_torch",
-        checkpointing=choice.gradient_checkpointing,
-        model_id=recipe.model.id,
     )
 
 

@@ -6,13 +6,13 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from peft_bench.methods import FULL
+from peft_bench.recipe import Recipe
 
 Quantization = Literal["4bit", "8bit"]
 Dtype = Literal["float32", "float16", "bfloat16", "mixed"]
 Head = Literal["labels", "all"]
 
-# Where training computes logits today: at every position. To be changed with the trainer.
-TRAINER_HEAD: Head = "all"
+TRAINER_HEAD: Head = "labels"  # where peft_bench.trainer computes logits
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,3 +62,25 @@ class Plan:
         if not self.gpu or self.dtype == "float32":
             return None
         return "bfloat16" if self.dtype == "mixed" else self.dtype
+
+
+def plan_of(recipe: Recipe, config: Any) -> Plan:
+    """The training step of a recipe on a GPU, of its whole effective batch.
+
+    A base whose dtype is left open is reckoned in bfloat16, which that means on a GPU.
+    """
+    choice, data = recipe.training, recipe.data
+    dtype: Any = "bfloat16" if recipe.model.dtype == "auto" else recipe.model.dtype
+    return Plan(
+        config,
+        recipe.method.name,
+        dict(recipe.method.options),
+        recipe.model.quantization,
+        dtype,
+        Length(data.max_prompt_tokens, data.max_target_tokens),
+        choice.batch_size,
+        optimizer="adafactor" if choice.optimizer == "adafactor" else "adamw_torch",
+        checkpointing=choice.gradient_checkpointing,
+        head=TRAINER_HEAD if choice.engine == "peft-bench" else "all",
+        model_id=recipe.model.id,
+    )

@@ -20,7 +20,6 @@ from typing import Any
 from peft_bench import fit
 from peft_bench.errors import PeftBenchError
 from peft_bench.paths import cache_dir
-from peft_bench.recipe import Recipe
 from peft_bench.records import write_text
 from peft_bench.sweep import sources
 from peft_bench.sweep.cells import Cell
@@ -136,7 +135,9 @@ class Fits:
 
     def _plan(self, cell: Cell) -> fit.Plan:
         assert cell.recipe is not None
-        return plan_of(cell.recipe, self._config(cell))
+        plan = fit.plan_of(cell.recipe, self._config(cell))
+        micro = cell.recipe.training.micro_batch_size
+        return replace(plan, micro_batch_size=micro) if micro else plan
 
     def _key(self, plan: fit.Plan) -> str:
         """The same for bases of one shape, whatever they are called."""
@@ -179,24 +180,3 @@ def _versions() -> str:
         own.update(file.read_bytes())
     packages = (version(name) for name in ("torch", "transformers", "peft"))
     return " ".join([*packages, own.hexdigest()])
-
-
-def plan_of(recipe: Recipe, config: Any) -> fit.Plan:
-    """The training step of a recipe on a GPU.
-
-    A base whose dtype is left open is reckoned in bfloat16.
-    """
-    choice = recipe.training
-    dtype: Any = "bfloat16" if recipe.model.dtype == "auto" else recipe.model.dtype
-    return fit.Plan(
-        config,
-        recipe.method.name,
-        dict(recipe.method.options),
-        recipe.model.quantization,
-        dtype,
-        fit.Length(recipe.data.max_prompt_tokens, recipe.data.max_target_tokens),
-        choice.micro_batch_size or choice.batch_size,
-        optimizer="adafactor" if choice.optimizer == "adafactor" else "adamw_torch",
-        checkpointing=choice.gradient_checkpointing,
-        model_id=recipe.model.id,
-    )

@@ -128,6 +128,49 @@ def test_equals_the_peak_of_transformers_own_trainer(
     torch.manual_seed(0)
 
 
+@pytest.mark.parametrize("kind", ["llama", "codegen", "t5"])
+@pytest.mark.parametrize("method", ["lora", "full"])
+def test_equals_the_peak_of_training_itself(
+    script: ModuleType, kind: str, method: str, tmp_path: Path
+) -> None:
+    from torch.profiler import ProfilerActivity, profile
+
+    from peft_bench.checkpoints import Spent
+    from peft_bench.encoding import Encoded
+    from peft_bench.fit import plan_of
+    from peft_bench.recipe import parse_recipe
+    from peft_bench.trainer import make_trainer
+
+    recipe = parse_recipe(
+        {
+            "name": "tiny",
+            "model": {"id": kind, "dtype": "float32"},
+            "method": {"name": method},
+            "data": {"tasks": ["conala"], "max_prompt_tokens": 40, "max_target_tokens": 24},
+            "training": {"batch_size": 4, "max_steps": 2},
+        }
+    )
+    plan = plan_of(recipe, study.small_configs()[kind])
+    assert plan.head == "labels"
+    model = script.random_model(plan, "cpu")
+    row: dict[str, Any] = {"input_ids": [1] * 40, "labels": [1] * 24, "length": 64}
+    if kind != "t5":
+        row |= {"input_ids": [1] * 64, "labels": [-100] * 40 + [1] * 24}
+    train = Encoded([dict(row) for _ in range(8)], 0, 0)
+    trainer = make_trainer(
+        recipe, model, train, train, tmp_path, pad_token_id=0, earlier=Spent(), progress=False
+    )
+    trainer.args.eval_strategy = trainer.args.save_strategy = "no"
+    trainer.args.load_best_model_at_end = False
+    weights = sum(t.untyped_storage().nbytes() for t in (*model.parameters(), *model.buffers()))
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
+        trainer.train()
+    measured = weights + script.cpu_peak(profiler)
+    assert peak(replace(plan, gpu=False)) == pytest.approx(measured, rel=0.1)
+    every = peak(replace(plan, gpu=False, head="all"))
+    assert kind == "t5" or every > 1.2 * measured
+
+
 @pytest.mark.parametrize("quantization", ["8bit", "4bit"])
 def test_quantised_weights_take_what_real_ones_take(
     tiny_model: Callable[..., Path], quantization: Any
