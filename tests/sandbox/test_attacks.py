@@ -14,6 +14,7 @@ import sys
 from collections import defaultdict
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass, replace
+from itertools import zip_longest
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING
@@ -151,7 +152,9 @@ def run_without(groups: Groups) -> dict[tuple[str, frozenset[str]], Outcome]:
     found = {}
     for without, attacks in groups.items():
         with load("scene").Scene(uid_of(without & _OPEN_ROOT)) as scene:
-            programs = [program for each in attacks for program in suite.programs_of(each, scene)]
+            copies = zip_longest(*(suite.programs_of(attack, scene) for attack in attacks))
+            # The first of each, the second of each: copies shall come after each other.
+            programs = [program for nth in copies for program in nth if program is not None]
             verdicts = run_programs(programs, limits=suite.TWIN_LIMITS, without=without)
             seen = outcomes(attacks, verdicts, scene)
             found |= {(name, without): outcome for name, outcome in seen.items()}
