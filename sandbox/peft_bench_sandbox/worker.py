@@ -29,7 +29,7 @@ _PACKAGE = str(Path(__file__).parent)
 # a function between fork and exec would copy the caller's page tables, which a shell does not.
 _SCRIPT = 'ulimit -s "$1" && shift && exec "$@"'
 _MAIN = "import sys; sys.path.append(sys.argv[2]); from inside.zygote import main; main()"
-_OWN_GUARDS = {"rlimits", "descriptors", "environment", "kill at end"}
+_OWN_GUARDS = {"rlimits", "descriptors", "environment", "kill at end", "cleaning"}
 _SLOTS = 256
 _INODES = 4096
 _PROCESSES = 1024  # of a zygote's children and all their threads
@@ -72,10 +72,10 @@ class Zygote:
                     stdin=subprocess.DEVNULL,
                     stdout=subprocess.DEVNULL,
                     stderr=self._words,
-                    env={"PYTHONHASHSEED": "0", "LD_BIND_NOW": "1"},
+                    env=_environment(setting),
                     cwd=self._folder,
                     start_new_session=True,
-                    pass_fds=(theirs.fileno(),),
+                    pass_fds=(theirs.fileno(), *_inherited(setting)),
                 )
             except OSError as error:
                 ours.close()
@@ -196,6 +196,20 @@ def _plan(setting: Setting) -> dict[str, Any]:
         },
         "rlimits": _rlimits_of(setting.limits),
     }
+
+
+def _environment(setting: Setting) -> dict[str, str]:
+    callers = os.environ if "environment" in setting.without else {}
+    return {**callers, "PYTHONHASHSEED": "0", "LD_BIND_NOW": "1"}
+
+
+def _inherited(setting: Setting) -> list[int]:
+    """What a process would inherit of the caller's descriptors, were it not for the guard."""
+    found = []
+    for fd in range(3, 1024) if "descriptors" in setting.without else ():
+        with contextlib.suppress(OSError):
+            found += [fd] if os.get_inheritable(fd) else []
+    return found
 
 
 def _command(limits: Limits, control_fd: int) -> list[str]:

@@ -1,23 +1,26 @@
-"""Every attack of attacks/ is held, and gets through once its guard is left out."""
+"""Every attack of attacks/ is held, and gets through once its guard is left out.
+
+The twins that need no sandbox are in test_twins.py.
+"""
 
 from __future__ import annotations
 
 import functools
+import importlib
 import importlib.util
 import os
-import platform
 import re
 import sys
 from collections import defaultdict
-from collections.abc import Iterable
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, replace
+from itertools import zip_longest
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING
 
 import pytest
-from peft_bench_sandbox import AssertTest, CallTest, Limits, Program, Verdict, probe, run_all
+from peft_bench_sandbox import CallTest, Limits, Program, Verdict, probe, run_all
 from peft_bench_sandbox.pool import run_programs
 
 if TYPE_CHECKING:
@@ -39,39 +42,12 @@ def load(name: str) -> ModuleType:
     return importlib.import_module(f"{package}.{name}")
 
 
-CATALOGUE = (
-    "forging",
-    "patching",
-    "answers",
-    "channel",
-    "endings",
-    "parsing",
-    "bombs",
-    "files",
-    "network",
-    "forks",
-    "processes",
-    "kernel",
-    "leftovers",
-)
-bombs, answers, channel, unsealed = map(load, ("bombs", "answers", "channel", "unsealed"))
-ATTACKS: list[Attack] = [
-    attack
-    for name in CATALOGUE
-    for attack in load(name).ATTACKS
-    if attack.only in ("", platform.machine())
-]
-LIMITS = Limits(
-    cpu_s=bombs.CPU_S,
-    wall_s=bombs.WALL_S,
-    memory_bytes=bombs.MEMORY,
-    stack_bytes=64 * bombs.MIB,
-    output_bytes=bombs.OUTPUT,
-    file_bytes=bombs.FILE,
-    message_bytes=1024,
-)
-TWIN_LIMITS = replace(LIMITS, cpu_s=5.0, wall_s=10.0)
+suite, unsealed, channel, answers = map(load, ("suite", "unsealed", "channel", "answers"))
+ATTACKS: list[Attack] = suite.ATTACKS
+LIMITS: Limits = suite.LIMITS
 _HONEST_EVERY = 3
+# The layers of the seal that can stand in for each other.
+_WALLS = {"landlock", *(f"{name} namespace" for name in ("mount", "pid", "network", "ipc"))}
 
 Outcomes = dict[str, "Outcome"]
 
@@ -86,19 +62,19 @@ class Outcome:
     def got_through(self, attack: Attack) -> bool:
         return self.verdict.status == "passed" and (attack.trace is None or self.traced)
 
-
-def program_of(attack: Attack, scene: Scene) -> Program:
-    if attack.test is not None:
-        return Program(attack.name, attack.source, (attack.test,))
-    given = [scene.value(attack, need) for need in attack.needs]
-    expected = scene.value(attack, "secret") if attack.expected == "secret" else attack.expected
-    return Program(attack.name, attack.source, (CallTest("attack", given, expected),))
+    def told(self) -> str:
+        return f"traced {self.traced}; {self.verdict.status}: {self.verdict.message}"
 
 
 def outcomes(attacks: Iterable[Attack], verdicts: Iterable[Verdict], scene: Scene) -> Outcomes:
-    by_id = {verdict.id: verdict for verdict in verdicts}
+    """Of the copies of an attack, the one that got through counts."""
+    by_name: dict[str, Verdict] = {}
+    for verdict in verdicts:
+        name = suite.attack_of(verdict.id)
+        if name not in by_name or verdict.status == "passed":
+            by_name[name] = verdict
     return {
-        attack.name: Outcome(by_id[attack.name], bool(attack.trace) and scene.traces(attack))
+        attack.name: Outcome(by_name[attack.name], bool(attack.trace) and scene.traces(attack))
         for attack in attacks
     }
 
@@ -115,7 +91,7 @@ def uid_of(without: frozenset[str]) -> int:
 
 
 # What keeps the zygote from a root of its own, and perhaps from becoming another user.
-_OPEN_ROOT = frozenset({"files", "metadata"})
+_OPEN_ROOT = frozenset({"files", "metadata", "rights"})
 
 
 @pytest.fixture(scope="module")
@@ -130,21 +106,15 @@ class Held:
     honest: list[Verdict]
 
 
-def chosen(request: pytest.FixtureRequest, test: str) -> list[Attack]:
-    """The attacks that a test is to be run with: all of them, or those that -k leaves."""
-    names = {item.name for item in request.session.items}
-    return [attack for attack in ATTACKS if f"{test}[{attack.name}]" in names]
-
-
 @pytest.fixture(scope="module")
 def held(request: pytest.FixtureRequest, layers: frozenset[str]) -> Held:
     """All attacks under all guards, in one run, with honest programs between them."""
     honest = load("honest").honest
-    attacks = chosen(request, "test_held")
+    attacks = suite.chosen(request, "test_held")
     with load("scene").Scene(uid_of(frozenset())) as scene:
         programs: list[Program] = []
         for place, attack in enumerate(attacks):
-            programs.append(program_of(attack, scene))
+            programs += suite.programs_of(attack, scene)
             if place % _HONEST_EVERY == 0:
                 programs.append(honest(place // _HONEST_EVERY, files="mount namespace" in layers))
         verdicts = run_all(programs, limits=LIMITS, workers=2, require="strong")
@@ -152,22 +122,16 @@ def held(request: pytest.FixtureRequest, layers: frozenset[str]) -> Held:
         return Held(outcomes(attacks, verdicts, scene), kept)
 
 
-def of_twin(kind: str) -> pytest.MarkDecorator:
-    attacks = [attack for attack in ATTACKS if attack.twin == kind]
-    return pytest.mark.parametrize("attack", attacks, ids=lambda attack: attack.name)
-
-
 @pytest.mark.parametrize("attack", ATTACKS, ids=lambda attack: attack.name)
 def test_held(attack: Attack, held: Held, layers: frozenset[str]) -> None:
     require_layer(attack, layers)
     outcome = held.outcomes[attack.name]
     verdict = outcome.verdict
-    told = f"{verdict.status}: {verdict.message}"
-    assert not outcome.traced, told
-    assert verdict.passed == 0, told
-    assert verdict.status in attack.held, told
+    assert not outcome.traced, outcome.told()
+    assert verdict.passed == 0, outcome.told()
+    assert verdict.status in attack.held, outcome.told()
     if verdict.status == "wrong":
-        assert re.search(attack.says, verdict.message), told
+        assert re.search(attack.says, verdict.message), outcome.told()
     assert len(verdict.message.encode()) <= LIMITS.message_bytes
 
 
@@ -180,37 +144,43 @@ def test_no_attack_harms_its_neighbours(held: Held) -> None:
     assert [verdict for verdict in held.honest if verdict.status != "passed"] == []
 
 
-@pytest.fixture(scope="module")
-def unguarded(request: pytest.FixtureRequest) -> Outcomes:
+Groups = dict[frozenset[str], list["Attack"]]
+
+
+def run_without(groups: Groups) -> dict[tuple[str, frozenset[str]], Outcome]:
     """The attacks with guards left out, one run for each set of guards."""
-    groups: dict[frozenset[str], list[Attack]] = defaultdict(list)
-    for attack in chosen(request, "test_without_its_guard_it_gets_through"):
-        groups[attack.without].append(attack)
-    found: Outcomes = {}
+    found = {}
     for without, attacks in groups.items():
         with load("scene").Scene(uid_of(without & _OPEN_ROOT)) as scene:
-            programs = [program_of(attack, scene) for attack in attacks]
-            verdicts = run_programs(programs, limits=TWIN_LIMITS, without=without)
-            found |= outcomes(attacks, verdicts, scene)
+            copies = zip_longest(*(suite.programs_of(attack, scene) for attack in attacks))
+            # The first of each, the second of each: copies shall come after each other.
+            programs = [program for nth in copies for program in nth if program is not None]
+            verdicts = run_programs(programs, limits=suite.TWIN_LIMITS, without=without)
+            seen = outcomes(attacks, verdicts, scene)
+            found |= {(name, without): outcome for name, outcome in seen.items()}
     return found
 
 
-@of_twin("without")
+@pytest.fixture(scope="module")
+def unguarded(request: pytest.FixtureRequest) -> dict[tuple[str, frozenset[str]], Outcome]:
+    groups: Groups = defaultdict(list)
+    for attack in suite.chosen(request, "test_without_its_guard_it_gets_through"):
+        groups[attack.without].append(attack)
+    return run_without(groups)
+
+
+@suite.of_twin("without")  # type: ignore[untyped-decorator]
 def test_without_its_guard_it_gets_through(
-    attack: Attack, unguarded: Outcomes, layers: frozenset[str]
+    attack: Attack,
+    unguarded: dict[tuple[str, frozenset[str]], Outcome],
+    layers: frozenset[str],
 ) -> None:
     require_layer(attack, layers)
-    outcome = unguarded[attack.name]
-    told = f"traced {outcome.traced}; {outcome.verdict.status}: {outcome.verdict.message}"
+    outcome = unguarded[attack.name, attack.without]
     if not outcome.got_through(attack) and attack.privilege:
         require_plain(attack)
         return
-    assert outcome.got_through(attack), told
-
-
-@of_twin("plain")
-def test_in_a_plain_process_it_gets_through(attack: Attack) -> None:
-    require_plain(attack)
+    assert outcome.got_through(attack), outcome.told()
 
 
 def require_plain(attack: Attack) -> None:
@@ -222,48 +192,53 @@ def require_plain(attack: Attack) -> None:
             if told[uid] == "escaped":
                 assert attack.trace is None or scene.traces(attack)
                 return
-    if attack.privilege:
-        pytest.skip(f"{attack.privilege}; without any sandbox it is {told}")
-    pytest.fail(f"without any sandbox it is {told}")
+    pytest.skip(f"{attack.privilege}; without any sandbox it is {told}")
+
+
+def all_but_one(guards: Collection[str]) -> list[frozenset[str]]:
+    return [frozenset(guards) - {guard} for guard in sorted(guards)]
 
 
 @pytest.fixture(scope="module")
-def shared(request: pytest.FixtureRequest) -> dict[str, Verdict]:
-    """The forgeries judged in the program's own process."""
-    programs = []
-    for attack in chosen(request, "test_judged_in_its_own_process_it_passes"):
-        assert isinstance(attack.test, AssertTest)
-        test = replace(attack.test, judge="shared")
-        programs.append(Program(attack.name, attack.source, (test,)))
-    return {verdict.id: verdict for verdict in run_programs(programs, limits=TWIN_LIMITS)}
+def restored(request: pytest.FixtureRequest) -> dict[tuple[str, frozenset[str]], Outcome]:
+    groups: Groups = defaultdict(list)
+    for attack in suite.chosen(request, "test_each_of_its_guards_is_enough"):
+        for without in all_but_one(attack.without):
+            groups[without].append(attack)
+    return run_without(groups)
 
 
-@of_twin("shared")
-def test_judged_in_its_own_process_it_passes(attack: Attack, shared: dict[str, Verdict]) -> None:
-    assert shared[attack.name].status == "passed", shared[attack.name]
+@suite.of_twin("without", where=lambda attack: len(attack.without) > 1)  # type: ignore[untyped-decorator]
+def test_each_of_its_guards_is_enough(
+    attack: Attack,
+    restored: dict[tuple[str, frozenset[str]], Outcome],
+    layers: frozenset[str],
+) -> None:
+    if missing := sorted(_WALLS - layers):
+        pytest.skip(f"some walls are single here: there is no {', '.join(missing)}")
+    for without in all_but_one(attack.without):
+        outcome = restored[attack.name, without]
+        assert not outcome.got_through(attack), f"without {sorted(without)} alone"
+        assert not outcome.traced, f"without {sorted(without)} alone"
 
 
 @pytest.fixture(scope="module")
-def bares(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> dict[str, str]:
-    """How plain interpreters end on the programs."""
-    attacks = chosen(request, "test_a_plain_interpreter_crashes_raises_or_hangs")
-    attacks += chosen(request, "test_judged_by_the_exit_code_it_passes")
-    folder = tmp_path_factory.mktemp("bare")
-    with ThreadPoolExecutor(4) as executor:
-        ends = executor.map(lambda attack: unsealed.bare(attack, folder), attacks)
-        return {attack.name: end for attack, end in zip(attacks, ends, strict=True)}
+def lifted(request: pytest.FixtureRequest) -> dict[str, Verdict]:
+    """The attacks with one limit lifted, one run for each limit."""
+    groups: Groups = defaultdict(list)
+    for attack in suite.chosen(request, "test_with_its_limit_lifted_it_gets_through"):
+        groups[attack.without].append(attack)
+    found = {}
+    for (limit,), attacks in groups.items():
+        limits = replace(LIMITS, **{limit: suite.LIFTED[limit]})
+        programs = [Program(each.name, each.source, (each.test,)) for each in attacks if each.test]
+        found |= {verdict.id: verdict for verdict in run_programs(programs, limits=limits)}
+    return found
 
 
-@of_twin("bare")
-def test_a_plain_interpreter_crashes_raises_or_hangs(attack: Attack, bares: dict[str, str]) -> None:
-    assert bares[attack.name] != "exit 0", attack.name
-
-
-@of_twin("exit code")
-def test_judged_by_the_exit_code_it_passes(attack: Attack, bares: dict[str, str]) -> None:
-    assert bares[attack.name] == "exit 0", attack.name
+@suite.of_twin("lifted")  # type: ignore[untyped-decorator]
+def test_with_its_limit_lifted_it_gets_through(attack: Attack, lifted: dict[str, Verdict]) -> None:
+    assert lifted[attack.name].status == "passed", lifted[attack.name]
 
 
 def test_frames_and_reports_made_by_hand_are_of_the_right_form() -> None:

@@ -51,6 +51,7 @@ class Children:
         self.seal = seal
         without = plan["without_own"]
         self._closes = "descriptors" not in without
+        self._cleans = "cleaning" not in without
         limited = plan["rlimits"] if "rlimits" not in without else []
         self.rlimits = [(what, _lowered(what, value)) for what, value in limited]
         for what, pair in self.rlimits:
@@ -175,7 +176,8 @@ class Children:
             if fd != self._null:
                 self._keep(fd)
         if child.slot is not None:
-            self.seal.clean(child.slot)
+            if self._cleans:
+                self.seal.clean(child.slot)
             self._slots.append(child.slot)
 
     def _keep(self, fd: int) -> None:

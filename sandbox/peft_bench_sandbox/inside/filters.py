@@ -52,6 +52,8 @@ ALLOWED = """
 """
 METADATA = "chmod fchmod fchmodat utimensat utime utimes futimesat"
 """Changes of modes and times: of use where a program has a directory of its own."""
+OTHER_KINDS = ("32-bit", "x32")
+"""What can be freed besides calls: those that a machine knows for programs of another kind."""
 _ABSENT = ("clone3", "fchmodat2")  # the C library then falls back on clone and fchmodat
 
 _CLONE_NEW = 0x7E020000  # every CLONE_NEW* bit that clone(2) takes
@@ -124,7 +126,7 @@ def _leaves(
         if not leaves or leaves[-1][1] != code:
             leaves.append((number, code))
     leaves.append((kernel.NEWEST + 1, _return(ABSENT)))
-    leaves.append((_X32, _return(KILL)))
+    leaves.append((_X32, _return(ALLOW if "x32" in freed else KILL)))
     return leaves
 
 
@@ -148,13 +150,15 @@ def zygote_filter(
 ) -> Code:
     """What the zygote and every program may call; all else is refused.
 
-    metadata: modes and times may be changed. freed: calls allowed whatever their arguments.
-    shut: calls refused beyond the rule. Raises OSError (ENOSYS) for an unknown machine.
+    metadata: modes and times may be changed. freed: calls allowed whatever their arguments, and
+    OTHER_KINDS, which then count by their numbers. shut: calls refused beyond the rule.
+    Raises OSError (ENOSYS) for an unknown machine.
     """
-    leaves = _leaves(machine, metadata, frozenset(freed), frozenset(shut))
-    arch = kernel.AUDIT_ARCH[machine]
-    start: Code = [(_LOAD, 0, 0, _ARCH), (_EQUAL, 1, 0, arch), *_return(KILL), (_LOAD, 0, 0, 0)]
-    return start + _search(leaves)
+    free = frozenset(freed)
+    leaves = _leaves(machine, metadata, free, frozenset(shut))
+    arch = (_EQUAL, 1, 0, kernel.AUDIT_ARCH[machine])
+    own_kind: Code = [] if "32-bit" in free else [(_LOAD, 0, 0, _ARCH), arch, *_return(KILL)]
+    return [*own_kind, (_LOAD, 0, 0, _NUMBER), *_search(leaves)]
 
 
 def child_filter(machine: str, pid: int, metadata: bool, freed: Iterable[str] = ()) -> Code:

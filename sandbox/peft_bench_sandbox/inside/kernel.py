@@ -66,7 +66,11 @@ io_uring_setup 425 425, io_uring_enter 426 426, io_uring_register 427 427, bpf 3
 userfaultfd 323 282, perf_event_open 298 241, add_key 248 217, request_key 249 218,
 keyctl 250 219, unshare 272 97, setns 308 268, mount 165 40, umount2 166 39, clone3 435 435,
 landlock_create_ruleset 444 444, landlock_add_rule 445 445, capset 126 91, pivot_root 155 41,
-mount_setattr 442 442, open_tree 428 428, move_mount 429 429
+mount_setattr 442 442, open_tree 428 428, move_mount 429 429, fsopen 430 430, chroot 161 51,
+inotify_init1 294 26, fanotify_init 300 262, personality 135 92, mlock 149 228,
+memfd_secret 447 447, sethostname 170 161, settimeofday 164 170, adjtimex 159 171,
+init_module 175 105, syslog 103 116, quotactl 179 60, mknod 133 -, mknodat 259 33, setsid 112 157,
+name_to_handle_at 303 264, open_by_handle_at 304 265
 """
 
 AUDIT_ARCH = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}

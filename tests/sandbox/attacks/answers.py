@@ -86,14 +86,14 @@ ATTACKS = (
         source=FIND,
         test=CallTest("attack", [CONTROL], SECRET),
         says='got "none"',
-        twin="none",  # the same program as in the first, which has one
+        twin="shared",
     ),
     Attack(
         name="answer in memory: stdout",
         source=FIND,
         test=StdinTest(CONTROL, SECRET),
         says="got none",
-        twin="none",
+        twin="shared",
     ),
 )
 

@@ -19,13 +19,16 @@ from peft_bench_sandbox import AssertTest, CallTest, StdinTest
 Test = AssertTest | CallTest | StdinTest
 
 # How the twin is made, and what it shows:
-# "without": guards are left out, and the attack succeeds.
+# "without": guards of the sandbox are left out, and the attack succeeds.
+# "lifted": the limits named are lifted, all guards stand, and the attack succeeds.
+# "trusting": checks of the package's own readers are left out; the judge is fooled, or lost.
 # "shared": the test's code runs in the program's own process, and the forgery passes.
 # "exit code": a plain interpreter runs program and test; exit code 0 counts as a pass, and it is.
-# "plain": run by the same user in a plain process, without any sandbox, the attack succeeds.
-# "bare": a plain interpreter crashes, raises or hangs on the program.
-# "none": hostile input for which only the status and the neighbours' health are checked.
-Twin = Literal["without", "shared", "exit code", "plain", "bare", "none"]
+# "one process": a scorer that runs program and test in its own process is lost: it ends, hangs, or
+#   tells nothing that can be used.
+# "status": nothing is there to get through, and a scorer in one process calls it a failure as well:
+#   what counts is the status, and that the neighbours keep well.
+Twin = Literal["without", "lifted", "trusting", "shared", "exit code", "one process", "status"]
 
 # What the test process can see of an attack that got through (see scene.py).
 Trace = Literal["outside", "victim", "heard", "process", "segment", "terminal"]
@@ -37,12 +40,14 @@ class Attack:
 
     needs: names of what the scene provides, handed over as arguments. expected: "escaped", or
     "secret" for the scene's secret of this attack. held: the statuses that are right while the
-    guard stands; says: what the message must then match. without: the guards that the twin leaves
-    out. trace: what the test process must see in the twin, and must not see otherwise.
+    guard stands; says: what the message must then match. without: what the twin leaves out: guards
+    of the sandbox, checks of trusting.py, or limits.
+    trace: what the test process must see in the twin, and must not see otherwise.
     privilege: why a twin may fail on some machines: the kernel itself refuses the attack to
-    this user (tried in a plain process before it is believed).
+    this user (tried in a plain process before it is believed), or another Python is not harmed.
     only: the machine (uname -m) whose code or numbers the program holds.
     layer: the sandbox's layer without which this attack is not held.
+    copies: how many of the program run one after the other; one of them has to get through.
     """
 
     name: str
@@ -58,12 +63,12 @@ class Attack:
     privilege: str = ""
     only: str = ""
     layer: str = ""
+    copies: int = 1
 
 
 def guarded(
     sources: Mapping[str, str],
     *guards: str,
-    twin: Twin = "without",
     prelude: str = "",
     needs: Iterable[str] = (),
     refusals: str = "EPERM EACCES ENOSYS",
@@ -75,7 +80,7 @@ def guarded(
         Attack(
             name=name,
             source=prelude + source,
-            twin=twin,
+            twin="without",
             without=frozenset(guards),
             needs=tuple(needs),
             says=says,

@@ -16,6 +16,9 @@ from .catalogue import PLACES, Attack, Test
 
 HELD = ("wrong", "exception", "exited", "output", "memory", "crashed")
 IS_42 = "assert answer() == 42"
+MANY_TO_ASK = "assert all(answer('x' * 60_000) for _ in range(99))"
+ALL_OF_IT = "assert all(map(answer, [1, 2, 3]))"
+NONE_OF_IT = "assert [*map(answer, [1])] == []"
 
 # name: expression for the answer, test
 VALUES = {
@@ -51,7 +54,6 @@ VALUES = {
         "{n * (2**61 - 1) for n in range(1, 10_000)} | {0}",
         "assert answer() == {4, 2}",
     ),
-    "a thousand names": ("globals().update({f'n{n}': n for n in range(1000)})", IS_42),
 }
 _SLOW_VALUES = ("too long", "collide", "too much", "range", "without bound", "50 MB")
 _VALUE = """
@@ -80,71 +82,97 @@ def frame(text):
 HELLO = frame('h{"answer": "c"}')
 def link(): return socket.socket(fileno=os.dup(CHANNEL))
 def say(*parts):
-    data = b''.join(parts)
+    data = memoryview(b''.join(parts))
     while data: data = data[os.write(CHANNEL, data):]
+def raised(names, text): return frame('x' + json.dumps([names, text, None]))
+def leave():
+    try:
+        link().shutdown(socket.SHUT_WR)  # the judge can still ask: what it reads then is here
+        while os.read(CHANNEL, 1 << 16): pass
+    except OSError: pass
+    os._exit(0)
 def answer(*_): return 7
 """
 )
-# name: what is sent; `leave` says how the program then ends.
+# name: what is sent, checks of the judge (trusting.py) without which it gets through; none: its
+# status is all that there is to it.
 SENT = {
-    "garbage": "say(b'garbage\\xff' * 99)",
-    "a frame without its end": "say(HELLO, (99).to_bytes(4, 'little'), b'v')",
-    "half a length": "say(HELLO, b'\\x01\\x00')",
-    "a huge length": "say(HELLO, b'\\xff' * 4, b'v42')",
-    "a huge length at first": "say(b'\\xff' * 4)",
-    "an empty frame": "say(HELLO, frame(''))",
-    "an answer before the names": "say(frame('v42'))",
-    "answers ahead of time": "say(HELLO, *[frame('v7')] * 99)",
-    "the names twice": "say(HELLO, HELLO)",
-    "names that are a list": "say(frame('h[]'))",
-    "names of no kind": "say(frame('h{\"answer\": 5}'), frame('v7'))",
-    "a name as a module": "say(frame('h{\"answer\": \"m:os\"}'), frame('v7'))",
-    "a name as data": "say(frame('h{\"answer\": \"d\"}'), frame('v7'))",
+    "garbage": ("say(b'garbage\\xff' * 99)", "frames"),
+    "a frame without its end": ("say(HELLO, (99).to_bytes(4, 'little'), b'v')", "frames"),
+    "half a length": ("say(HELLO, b'\\x01\\x00')", "frames"),
+    "a huge length": ("say(HELLO, b'\\xff' * 4, b'v42')", "frames"),
+    "a huge length at first": ("say(b'\\xff' * 4)", "frames"),
+    "an empty frame": ("say(HELLO, frame(''))", "frames verdict"),
+    "an answer in place of the names": ('say(frame(\'v{"answer": "c"}\'), frame("v42"))', "turns"),
+    "answers ahead of time": ("say(HELLO, *[frame('v7')] * 99)", ""),
+    "the names twice": ("say(HELLO, frame('h42'))", "turns"),
+    "names that are a list": ("say(frame('h[]'))", "names verdict"),
+    "names of no kind": ("say(frame('h{\"answer\": 5}'), frame('v7'))", "names verdict"),
+    "a name as a module": ("say(frame('h{\"answer\": \"m:os\"}'), frame('v7'))", "verdict"),
+    "a name as data": ("say(frame('h{\"answer\": \"d\"}'), frame('v7'))", "verdict"),
     "names of the test's own": (
-        "say(frame(json.dumps({n: 'd' for n in "
-        "('answer', '__builtins__', '__name__', 'check', 'AssertionError')})), frame('v7'))"
+        "names = 'answer __builtins__ __name__ check AssertionError'.split()\n"
+        "say(frame('h' + json.dumps(dict.fromkeys(names, 'd'))), *[frame('v7')] * 9)",
+        "verdict",
     ),
-    "nothing after the names": "say(HELLO)",
-    "an answer of 8 MB": "say(HELLO, frame('v\"' + 'x' * 8_000_000 + '\"'))",
-    "brackets without end": "say(HELLO, frame('v' + '[' * 10**5))",
-    "brackets and their ends": "say(HELLO, frame('v' + '[' * 10**5 + ']' * 10**5))",
-    "tags without end": "say(HELLO, frame('v' + '{\"t\": [' * 10**4 + ']}' * 10**4))",
-    "one tag twice": 'say(HELLO, frame(\'v{"d": [[1, 2]], "d": 42}\'))',
-    "two tags": 'say(HELLO, frame(\'v{"t": [], "s": []}\'))',
-    "an unknown tag": 'say(HELLO, frame(\'v{"__class__": "E"}\'))',
-    "a list as a key": "say(HELLO, frame('v{\"d\": [[[], 42]]}'))",
-    "a range without steps": "say(HELLO, frame('v{\"r\": [1, 2, 0]}'))",
-    "a whole number that is text": 'say(HELLO, frame(\'v{"i": "forty-two"}\'))',
-    "a number of 100,000 digits": "say(HELLO, frame('v' + '9' * 10**5))",
-    "not a number": "say(HELLO, frame('vNaN'))",
-    "bytes that are no text": "say(HELLO, frame(b'v\\xff\\xfe'))",
-    "an answer without a value": "say(HELLO, frame('v'))",
-    "the outcome itself": "say(HELLO, frame('passed'), frame('{\"status\": \"passed\"}'))",
-    "an unknown letter": "say(HELLO, frame('z42'))",
-    "not plain, unreadable": "say(HELLO, frame('n{'))",
-    "exited, unreadable": "say(HELLO, frame('e'))",
-    "out of memory, unreadable": "say(HELLO, frame('m\\x00'))",
-    "an exception without a name": "say(HELLO, frame('x[[], \"boo\"]'))",
+    "nothing after the names": ("say(HELLO)", "frames"),
+    "an answer of 30 MB": ("say(HELLO, frame('v\"' + 'x' * 30_000_000 + '\"'))", "frames verdict"),
+    "brackets without end": ("say(HELLO, frame('v' + '[' * 30_000))", "plain verdict"),
+    "brackets and their ends": (
+        "say(HELLO, frame('v' + '[' * 30_000 + ']' * 30_000))",
+        "plain verdict",
+    ),
+    "tags without end": (
+        "say(HELLO, frame('v' + '{\"t\": [' * 5_000 + ']}' * 5_000))",
+        "plain verdict",
+    ),
+    "one tag twice": ('say(HELLO, frame(\'v{"d": [[1, 2]], "d": 42}\'))', "plain verdict"),
+    "two tags": ('say(HELLO, frame(\'v{"t": [], "s": []}\'))', ""),
+    "an unknown tag": ('say(HELLO, frame(\'v{"__class__": "E"}\'))', "plain verdict"),
+    "a list as a key": ("say(HELLO, frame('v{\"d\": [[[], 42]]}'))", "plain verdict"),
+    "a range without steps": ("say(HELLO, frame('v{\"r\": [1, 2, 0]}'))", "plain verdict"),
+    "a whole number that is text": ('say(HELLO, frame(\'v{"i": "forty-two"}\'))', "plain verdict"),
+    "a number of 50,000 digits": ("say(HELLO, frame('v' + '9' * 50_000))", "plain verdict"),
+    "not a number": ("say(HELLO, frame('vNaN'))", ""),
+    "bytes that are no text": ("say(HELLO, frame(b'v\\xff\\xfe'))", "frames verdict"),
+    "an answer without a value": ("say(HELLO, frame('v'))", "plain verdict"),
+    "the outcome itself": (
+        "say(HELLO, frame('passed'), frame('{\"status\": \"passed\"}'))",
+        "turns plain verdict",
+    ),
+    "an unknown letter": ("say(HELLO, frame('z42'))", "turns"),
+    "not plain, unreadable": ("say(HELLO, frame('n{'))", "plain verdict"),
+    "exited, unreadable": ("say(HELLO, frame('e'))", "plain verdict"),
+    "out of memory, unreadable": ("say(HELLO, frame('m\\x00'))", "plain verdict"),
+    "an exception without a name": ("say(HELLO, raised([], 'boo'))", "plain verdict"),
     "an exception with 10,000 names": (
-        "say(HELLO, frame('x' + json.dumps([['E'] * 10**4, 'boo'])))"
+        "say(HELLO, raised(['E'] * 10**4, 'boo'))",
+        "exceptions verdict",
     ),
-    "an exception that is none": 'say(HELLO, frame(\'x[["object", "print", "int"], "0"]\'))',
-    "SystemExit": 'say(HELLO, frame(\'x[["SystemExit"], "0"]\'))',
-    "GeneratorExit": 'say(HELLO, frame(\'x[["GeneratorExit"], ""]\'))',
-    "KeyboardInterrupt": 'say(HELLO, frame(\'x[["KeyboardInterrupt"], ""]\'))',
-    "the end of the judge's test": 'say(HELLO, frame(\'x[["Over"], ""]\'))',
-    "descriptors": ("say(HELLO); socket.send_fds(link(), [frame('v7')], [0, 1, 2] * 9)"),
-    "an urgent byte": ("say(HELLO); link().send(b'!', socket.MSG_OOB); say(frame('v7'))"),
-    "a shut socket": "say(HELLO); link().shutdown(socket.SHUT_RDWR)",
-    "a closed descriptor": "os.close(CHANNEL)",
-    "all descriptors closed": "os.closerange(0, 256)",
-    "stdout over it": "os.dup2(1, CHANNEL)",
-    "stdin over it": "os.dup2(0, CHANNEL)",
-    "a pipe over it": "r, w = os.pipe(); os.dup2(w, CHANNEL)",
+    "an exception that is none": (
+        "say(HELLO, raised(['object', 'print', 'int', 'Exception'], '0'))",
+        "exceptions verdict",
+    ),
+    "SystemExit": ("say(HELLO, raised(['SystemExit'], '0'))", "exceptions verdict"),
+    "GeneratorExit": ("say(HELLO, raised(['GeneratorExit'], ''))", "exceptions verdict"),
+    "KeyboardInterrupt": ("say(HELLO, raised(['KeyboardInterrupt'], ''))", "exceptions verdict"),
+    "the end of the judge's test": (
+        "say(HELLO, raised(['Over', 'Exception'], ''))",
+        "exceptions verdict",
+    ),
+    "descriptors": ("say(HELLO); socket.send_fds(link(), [frame('v7')], [0, 1, 2] * 9)", "frames"),
+    "an urgent byte": ("say(HELLO); link().send(b'!', socket.MSG_OOB); say(frame('v7'))", ""),
+    "a socket shut halfway": ("say(HELLO); link().shutdown(socket.SHUT_WR)", "frames"),
+    "a closed descriptor": ("os.close(CHANNEL)", "frames"),
+    "all descriptors closed": ("os.closerange(0, 256)", "frames"),
+    "stdout over it": ("os.dup2(1, CHANNEL)", "frames"),
+    "stdin over it": ("os.dup2(0, CHANNEL)", "frames"),
+    "a pipe over it": ("r, w = os.pipe(); os.dup2(w, CHANNEL)", "frames"),
 }
-_STOP_ITERATION = "say(HELLO, frame('x[[\"StopIteration\"], \"\"]'), *[frame('v7')] * 9)"
+_STOP_ITERATION = "say(HELLO, raised(['StopIteration', 'Exception'], ''), *[frame('v7')] * 9)"
+_BUILTIN = 'say(frame(\'h{"answer": "c", "abs": "c"}\'), frame(\'v7\'), frame(\'v0\'))\nleave()'
 _FLOOD = "\ndef answer():\n    while True: say(frame('v7'))"
-_DEAF = "say(HELLO)\ntime.sleep(60)"
+_DEAF = "say(HELLO, *[frame('v7')] * 99)\ntime.sleep(60)"
 
 # The report of the other kinds. `put` writes it and leaves.
 REPORTS = (
@@ -162,34 +190,35 @@ def attack(): return 7
 OUTCOME = 'completed' if __name__ == '__main__' else 'returned'
 """
 )
+# name: what is written, the check of the caller (trusting.py) without which it gets through.
 WRITTEN = {
-    "nothing": "os._exit(0)",
-    "garbage": "put(b'garbage\\xff' * 99)",
-    "a report of a pass": "put(report(outcome='passed', status='passed', passed=1))",
-    "another kind's report": "put(report(outcome='completed'))",
-    "a report of an unknown end": "put(report(outcome='judged'))",
-    "a report twice": "put(report() * 2)",
-    "half a report": "put(report()[:-9])",
-    "a list": "put(b'[]')",
-    "brackets without end": "put(b'[' * 10**5)",
-    "a value nested deep": "put(report()[:-2] + b'[' * 10**5 + b']' * 10**5 + b'}')",
-    "a number of 100,000 digits": "put(report()[:-2] + b'9' * 10**5 + b'}')",
-    "not a number": "put(report(value=float('nan')))",
-    "a key twice": 'put(report()[:-1] + b\', "outcome": "passed", "value": 42}\')',
-    "a message that is none": "put(report(message=42))",
-    "a report far away in the file": "os.lseek(REPORT, 1 << 45, os.SEEK_SET); put(b'')",
-    "a report behind a hole": "os.lseek(REPORT, 1 << 19, os.SEEK_SET); put(report())",
-    "stdout far away": "os.lseek(1, 1 << 45, os.SEEK_SET); put(report())",
-    "stderr far away": "os.lseek(2, 1 << 45, os.SEEK_SET); put(report())",
-    "stdout a little away": "os.lseek(1, 3 << 30, os.SEEK_SET); put(report())",
-    "to the socket": "os.write(CHANNEL, report()); os._exit(0)",
+    "nothing": ("os._exit(0)", "report"),
+    "garbage": ("put(b'garbage\\xff' * 99)", "report"),
+    "a report of a pass": ("put(report(outcome='passed', status='passed', passed=1))", "report"),
+    "a report of an unknown end": ("put(report(outcome='judged'))", "report"),
+    "a report twice": ("put(report() * 2)", "report"),
+    "half a report": ("put(report()[:-9])", "report"),
+    "a list": ("put(b'[]')", "report"),
+    "brackets without end": ("put(b'[' * 10**5)", "report"),
+    "a value nested deep": ("put(report()[:-2] + b'[' * 10**5 + b']' * 10**5 + b'}')", "report"),
+    "a number of 100,000 digits": ("put(report()[:-2] + b'9' * 10**5 + b'}')", "report"),
+    "not a number": ("put(report(value=float('nan')))", ""),
+    "a key twice": ('put(report()[:-1] + b\', "outcome": "passed", "value": 42}\')', "report"),
+    "a message that is none": ("put(report(outcome='exception', message=42))", "report"),
+    "a report far away in the file": ("os.lseek(REPORT, 1 << 45, os.SEEK_SET); put(b'')", "sizes"),
+    "a report behind a hole": ("os.lseek(REPORT, 1 << 19, os.SEEK_SET); put(report())", "report"),
+    "stdout far away": ("os.lseek(1, 1 << 45, os.SEEK_SET); put(report())", "sizes"),
+    "stderr far away": ("os.lseek(2, 1 << 45, os.SEEK_SET); put(report())", "sizes"),
+    "stdout a little away": ("os.lseek(1, 3 << 30, os.SEEK_SET); put(report())", "sizes"),
+    "to the socket": ("os.write(CHANNEL, report()); os._exit(0)", ""),
     "a report in a frame": (
-        "os.write(CHANNEL, len(report()).to_bytes(4, 'little') + report()); os._exit(0)"
+        "os.write(CHANNEL, len(report()).to_bytes(4, 'little') + report()); os._exit(0)",
+        "",
     ),
-    "everything cut off": "[os.ftruncate(fd, 0) for fd in (1, 2, REPORT)]; os._exit(0)",
-    "everything closed": "os.closerange(0, 256); os._exit(0)",
-    "the report over stdout": "os.dup2(REPORT, 1); put(report())",
-    "stdout over the report": "os.dup2(1, REPORT); put(report())",
+    "everything cut off": ("[os.ftruncate(fd, 0) for fd in (1, 2, REPORT)]; os._exit(0)", "report"),
+    "everything closed": ("os.closerange(0, 256); os._exit(0)", "report"),
+    "the report over stdout": ("os.dup2(REPORT, 1); put(report())", ""),
+    "stdout over the report": ("os.dup2(1, REPORT); put(report())", "report"),
 }
 
 
@@ -199,13 +228,16 @@ _REPORTED_TESTS: dict[str, Test] = {
 }
 
 
-def _frames(name: str, source: str, code: str = IS_42, *held: str) -> Attack:
+def _frames(
+    name: str, source: str, checks: str, code: str = IS_42, held: tuple[str, ...] = HELD
+) -> Attack:
     return Attack(
         name=f"channel: {name}",
         source=FRAMES + source,
         test=AssertTest(code, "answer"),
-        held=held or HELD,
-        twin="none",
+        held=held,
+        twin="trusting" if checks else "status",
+        without=frozenset(checks.split()),
     )
 
 
@@ -216,32 +248,40 @@ ATTACKS = (
             source=_VALUE.format(value=value),
             test=AssertTest(code, "answer"),
             held=(*HELD, "cpu", "timeout") if any(w in name for w in _SLOW_VALUES) else HELD,
-            twin="none",
+            twin="one process",
         )
         for name, (value, code) in VALUES.items()
     ),
-    *(_frames(name, f"{sent}\nos._exit(0)") for name, sent in SENT.items()),
+    *(_frames(name, f"{sent}\nleave()", checks) for name, (sent, checks) in SENT.items()),
     *(
-        _frames(f"{name}, going on", sent)
-        for name, sent in SENT.items()
+        _frames(f"{name}, going on", sent, checks)
+        for name, (sent, checks) in SENT.items()
         if name.startswith(("answers", "stdin", "stdout", "a pipe", "the names"))
     ),
-    _frames("a flood of answers", _FLOOD, IS_42, "timeout", "cpu", "wrong", "output"),
-    _frames(
-        "no ear for the test", _DEAF, "assert answer('x' * 900_000) == 42", "timeout", "output"
-    ),
-    _frames("iteration cut short", _STOP_ITERATION, "assert all(map(answer, [1, 2, 3]))"),
-    _frames("iteration cut short at the end", _STOP_ITERATION, "assert [*map(answer, [1])] == []"),
+    _frames("a flood of answers", _FLOOD, "", held=("timeout", "cpu", "wrong", "output")),
+    _frames("no ear for the test", _DEAF, "wall", MANY_TO_ASK, ("timeout", "exited")),
+    _frames("a name of Python's own", _BUILTIN, "names", "assert abs(answer() - 42) < 1e-6"),
+    _frames("iteration cut short", _STOP_ITERATION, "exceptions", ALL_OF_IT),
+    _frames("iteration cut short at the end", _STOP_ITERATION, "exceptions", NONE_OF_IT),
     *(
         Attack(
             name=f"report, {kind}: {name}",
             source=REPORTS + written,
             test=test,
             held=HELD,
-            twin="none",
+            twin="trusting" if checks else "status",
+            without=frozenset(checks.split()),
         )
         for kind, test in _REPORTED_TESTS.items()
-        for name, written in WRITTEN.items()
+        for name, (written, checks) in WRITTEN.items()
+    ),
+    Attack(
+        name="report, script: that of a call",
+        source=REPORTS + "put(report(outcome='returned', value=7))",
+        test=StdinTest("", SECRET),
+        held=HELD,
+        twin="trusting",
+        without=frozenset({"report"}),
     ),
 )
 

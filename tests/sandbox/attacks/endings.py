@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from peft_bench_sandbox import AssertTest, CallTest
 
-from .catalogue import MARK, Attack, Twin
+from .catalogue import Attack
 
 IS_42 = AssertTest("assert answer() == 42", "answer")
 EXCEPTION = ("exception",)
@@ -51,8 +51,16 @@ RAISED = {
     "whose attributes raise": ("raise Odd('__getattribute__', lambda *_: 1 / 0)", ODD),
     "whose arguments are odd": ("e = ValueError(); e.args = (Text(), e); raise e", EXCEPTION),
 }
-# With these a plain interpreter ends well.
-_WELL = ("SystemExit(0)", "os._exit(0))")
+# A scorer in the same process gets over these; a judge elsewhere that makes the exception anew by
+# its name does not get over the first.
+_OF_NO_NAME = frozenset(
+    ("a class", "a group", "a group of groups", "whose text is a str of its own",
+     "whose class is told otherwise", "whose class has an odd name")
+)  # fmt: skip
+_HARMLESS = _OF_NO_NAME | {
+    *("StopIteration", "AssertionError", "MemoryError", "a cause without end"),
+    *("with a message of many lines", "whose arguments are odd"),
+}
 _RAISER = """
 import os, sys
 class Text(str):
@@ -68,7 +76,7 @@ def answer():
     {act}
 """
 
-# Anywhere: name, how a plain interpreter ends shows that it is alive.
+# Anywhere.
 ENDS = {
     "kill itself": ("os.kill(os.getpid(), 9)", ("crashed",)),
     "stop itself": ("os.kill(os.getpid(), 19)", ("timeout",)),
@@ -91,51 +99,43 @@ ENDS = {
     ),
 }
 
-# What comes after the verdict: the program's own clean-up is never waited for.
-LINGER = """
-import os, sys, threading, time
-def wait(*_): time.sleep(20)
-os._exit = wait
-name_process(MARKER)
-def answer(): return 7
-"""
 
-
-def _ending(name: str, source: str, held: tuple[str, ...], twin: Twin) -> Attack:
+def _ending(name: str, source: str, held: tuple[str, ...]) -> Attack:
     return Attack(
         name=f"end: {name}",
         source="import os\n" + source + "\ndef attack(): return 'escaped'\n",
         test=CallTest("attack", [], SECRET_END),
         held=held,
-        twin=twin,
+        twin="one process",
     )
 
 
 SECRET_END = "the right answer"
 
+
+def _raised(name: str, act: str, held: tuple[str, ...]) -> Attack:
+    by_name = name in _OF_NO_NAME
+    return Attack(
+        name=f"raise: {name}",
+        source=_RAISER.format(act=act),
+        test=IS_42,
+        held=held,
+        twin="trusting" if by_name else "status" if name in _HARMLESS else "one process",
+        without=frozenset(("exceptions", "verdict") if by_name else ()),
+    )
+
+
 ATTACKS = (
-    *(
-        Attack(
-            name=f"raise: {name}",
-            source=_RAISER.format(act=act),
-            test=IS_42,
-            held=held,
-            twin="exit code" if act.endswith(_WELL) else "bare",
-        )
-        for name, (act, held) in RAISED.items()
-    ),
+    *(_raised(name, act, held) for name, (act, held) in RAISED.items()),
     *(
         Attack(
             name=f"raise in a call: {name}",
             source=_RAISER.format(act=act),
             test=CallTest("answer", [], 42),
             held=held,
-            twin="none",  # the same program as above
+            twin="status" if name in _HARMLESS else "one process",
         )
         for name, (act, held) in RAISED.items()
     ),
-    *(_ending(name, source, held, "bare") for name, (source, held) in ENDS.items()),
+    *(_ending(name, source, held) for name, (source, held) in ENDS.items()),
 )
-
-# The process is looked for by its name after the run.
-LINGERING = MARK + LINGER

@@ -48,11 +48,13 @@ WRITES = {
 # A sandbox may pretend: looking again settles it.
 METADATA = {
     "chmod": "os.chmod(f'{at}/secret.txt', 0o604); os.stat(f'{at}/secret.txt')",
-    "chmod by descriptor": "os.fchmod(os.open(f'{at}/secret.txt', os.O_RDONLY), 0o604)",
     "chmod of a directory": "os.chmod(f'{at}/tree', 0o705); os.stat(f'{at}/tree')",
     "utime": "os.utime(f'{at}/secret.txt', (1, 1)); os.stat(f'{at}/secret.txt')",
     "setxattr": "os.setxattr(f'{at}/secret.txt', 'user.boo', b'boo')",
     "removexattr": "os.removexattr(f'{at}/secret.txt', 'user.kept')",
+}
+METADATA_OF_OPENED = {
+    "chmod by descriptor": "os.fchmod(os.open(f'{at}/secret.txt', os.O_RDONLY), 0o604)",
 }
 
 # Named by the C library's linkat, since os.link would not follow the link of /proc.
@@ -63,7 +65,6 @@ UNNAMED = """
     if libc.linkat(-100, f'/proc/self/fd/{fd}'.encode(), -100, f'{at}/unnamed'.encode(), 0x400):
         raise OSError(ctypes.get_errno(), 'linkat')
 """
-# A call that no guard lets through again.
 FIFO = {"make a fifo": "os.mkfifo(f'{at}/fifo')"}
 
 # To the owner it has already: allowed to anybody who owns it, and it clears the set-id bits.
@@ -111,9 +112,6 @@ LOOKS = {
     "list the temporary directory": "os.listdir('/tmp'), os.listdir(up)",
     "open what is in the home directory": "opened(home)",
     "read the repository": "open(repository).read(1)",
-    "read the parent's environment": "open(f'/proc/{os.getppid()}/environ', 'rb').read(0)",
-    "read the parent's memory": "open(f'/proc/{os.getppid()}/mem', 'rb', 0).read(0)",
-    "open the parent's descriptors": "os.listdir(f'/proc/{os.getppid()}/fd')[0]",
     "write to /dev/shm": "open('/dev/shm/' + name, 'x').close(), os.unlink('/dev/shm/' + name)",
     "list other programs' directories": (
         "listed(n for n in os.listdir('..') if n != os.path.basename(os.getcwd()))"
@@ -121,6 +119,10 @@ LOOKS = {
     "write next to the working directory": (
         "open('../' + name, 'x').close(), os.unlink('../' + name)"
     ),
+}
+LOOKS_AT_THE_PARENT = {
+    "read the parent's environment": "open(f'/proc/{os.getppid()}/environ', 'rb').read(0)",
+    "read the parent's memory": "open(f'/proc/{os.getppid()}/mem', 'rb', 0).read(0)",
 }
 
 
@@ -138,10 +140,13 @@ def listed(names):
     raise last
 """
 
+LOOKS_AT_DESCRIPTORS = {
+    "open the parent's descriptors": "os.listdir(f'/proc/{os.getppid()}/fd')[0]",
+    "list the caller's descriptors": "os.listdir(f'/proc/{caller}/fd')[0]",
+}
 # Needs all the rights that the caller has, or those of root.
 LOOKS_AT_OTHERS = {
     "read the caller's environment": "open(f'/proc/{caller}/environ', 'rb').read(1)[0]",
-    "list the caller's descriptors": "os.listdir(f'/proc/{caller}/fd')[0]",
     "read the environment of process 1": "open('/proc/1/environ', 'rb').read(1)[0]",
 }
 
@@ -177,7 +182,7 @@ ATTACKS: tuple[Attack, ...] = (
     ),
     *guarded(
         {f"files: {name}": _program(act, "at") for name, act in FIFO.items()},
-        twin="plain",
+        *("files", "special files"),
         needs=("place", "outside"),
         refusals=_REFUSALS,
         trace="outside",
@@ -185,7 +190,13 @@ ATTACKS: tuple[Attack, ...] = (
     *guarded(
         {f"metadata: {name}": _program(act, "at") for name, act in (METADATA | CHOWN).items()},
         "metadata",
-        "files",
+        needs=("place", "outside"),
+        refusals=_REFUSALS,
+        trace="outside",
+    ),
+    *guarded(
+        {f"metadata: {name}": _program(act, "at") for name, act in METADATA_OF_OPENED.items()},
+        *("metadata", "files"),
         needs=("place", "outside"),
         refusals=_REFUSALS,
         trace="outside",
@@ -203,16 +214,34 @@ ATTACKS: tuple[Attack, ...] = (
             for name, look in LOOKS.items()
         },
         "files",
-        "processes",
+        needs=_LOOK_NEEDS,
+        refusals=_REFUSALS + " ESRCH",
+    ),
+    *guarded(
+        {
+            f"files: {name}": _program(f"return {look}", ", ".join(_LOOK_NEEDS[1:]))
+            for name, look in LOOKS_AT_THE_PARENT.items()
+        },
+        *("files", "processes"),
         needs=_LOOK_NEEDS,
         refusals=_REFUSALS + " ESRCH",
     ),
     *guarded(
         {
             f"files: {name}": _program(f"return {look}", "caller")
+            for name, look in LOOKS_AT_DESCRIPTORS.items()
+        },
+        "files",
+        needs=("place", "caller"),
+        refusals=_REFUSALS + " ESRCH",
+        privilege="a user namespace by itself keeps other processes out of reach",
+    ),
+    *guarded(
+        {
+            f"files: {name}": _program(f"return {look}", "caller")
             for name, look in LOOKS_AT_OTHERS.items()
         },
-        *("files", "processes"),
+        *("files", "rights"),
         needs=("place", "caller"),
         refusals=_REFUSALS + " ESRCH",
         privilege="the kernel asks for the rights of whoever is looked at",
@@ -233,7 +262,7 @@ ATTACKS: tuple[Attack, ...] = (
     ),
     *guarded(
         {"files: type into the caller's terminal": _program(TYPE_TERMINAL, "name, terminal")},
-        twin="plain",
+        *("files", "terminals"),
         needs=("place", "name", "terminal"),
         refusals=_REFUSALS,
         trace="terminal",
@@ -249,12 +278,11 @@ def attack(at):
     result = raw('name_to_handle_at', -100, f'{at}/secret.txt'.encode(), handle,
                  ctypes.byref(mount), 0)
     if result == 0:
-        result = raw('open_by_handle_at', os.open('.', os.O_RDONLY), handle, 0)
-    return tell(result, reached=True)
+        result = raw('open_by_handle_at', os.open(at, os.O_RDONLY), handle, 0)
+    return tell(result)
 """
         },
-        "files",
-        "kernel",
+        *("files", "kernel", "rights"),
         needs=("outside",),
         refusals=_REFUSALS + " EOPNOTSUPP",
         privilege="it takes the right to search every directory",

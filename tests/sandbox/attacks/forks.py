@@ -11,38 +11,35 @@ def ended(pid):
 """
 FORKS = {
     "fork": "ended(os.fork())",
-    "spawn": "ended(os.posix_spawn('/proc/self/exe', ['python', '-I', '-S', '-c', ''], {}))",
-    "subprocess": "__import__('subprocess').run([sys.executable, '-ISc', ''], check=True)",
-    "shell": "if os.system(':'): raise PermissionError(1, 'no shell')",
     "multiprocessing": (
         "import multiprocessing as m; p = m.get_context('fork').Process(target=int)\n"
         "    p.start(); p.join()"
     ),
+}
+FORKS_WITH_EXEC = {
+    "spawn": "ended(os.posix_spawn('/proc/self/exe', ['python', '-I', '-S', '-c', ''], {}))",
+    "subprocess": "__import__('subprocess').run([sys.executable, '-ISc', ''], check=True)",
+    "shell": "if os.system(':'): raise PermissionError(1, 'no shell')",
 }
 RAW_FORKS = {
     "fork by number": "raw('fork')",
     "clone by number": "raw('clone', 17, 0, 0, 0, 0)",
     "clone as a sibling": "raw('clone', 0x8000 | 17, 0, 0, 0, 0)",
 }
-# These need more calls than the guard's.
-FORKS_OTHERWISE = {
-    "clone3": RAW
-    + """
+CLONE3 = """
 def attack():
     pid = raw('clone3', (ctypes.c_uint64 * 8)(0, 0, 0, 0, 17, 0, 0, 0), 64)
     if pid == 0: os._exit(0)
     if pid > 0: os.waitpid(pid, 0)
     return tell(pid)
-""",
-    "fork with a terminal": ATTEMPT
-    + """
+"""
+FORKPTY = """
 def act():
     pid, _ = os.forkpty()
     if pid == 0: os._exit(0)
     os.waitpid(pid, 0)
 def attack(): return attempt(act)
-""",
-}
+"""
 _RAW_FORK = """
 def attack():
     pid = {call}
@@ -163,16 +160,28 @@ ATTACKS = (
     *guarded(
         {f"fork: {name}": _CHILD + _python(act) for name, act in FORKS.items()},
         "fork",
-        "exec",
-        "files",
         prelude=ATTEMPT,
         refusals=_FORK,
     ),
     *guarded(
-        {f"fork: {name}": source for name, source in FORKS_OTHERWISE.items()},
-        twin="plain",
-        refusals=_FORK + " ENOENT",  # there may be no terminals to have
-        privilege="a container's filter may refuse them, clone3 above all",
+        {f"fork: {name}": _CHILD + _python(act) for name, act in FORKS_WITH_EXEC.items()},
+        *("fork", "exec", "files"),
+        prelude=ATTEMPT,
+        refusals=_FORK,
+    ),
+    *guarded(
+        {"fork: clone3": CLONE3},
+        "fork",
+        prelude=RAW,
+        refusals=_FORK,
+        privilege="a container's filter may refuse it",
+    ),
+    *guarded(
+        {"fork: fork with a terminal": FORKPTY},
+        *("fork", "files", "terminals"),
+        prelude=ATTEMPT,
+        refusals=_FORK + " ENOENT",
+        privilege="there may be no terminals to have",
     ),
     *guarded(
         {f"fork: {name}": _RAW_FORK.format(call=call) for name, call in RAW_FORKS.items()},
@@ -190,9 +199,7 @@ ATTACKS = (
     *guarded({"fork: fork bomb": BOMBS["fork bomb"]}, "fork", prelude=ATTEMPT, refusals=_FORK),
     *guarded(
         {"fork: daemon": BOMBS["daemon"]},
-        "fork",
-        "processes",
-        "kill at end",
+        *("fork", "processes"),
         prelude=ATTEMPT + MARK,
         needs=("marker",),
         refusals=_FORK,
@@ -208,7 +215,7 @@ ATTACKS = (
     ),
     *guarded(
         {f"kernel: {name}": source for name, source in OTHER_ABIS.items()},
-        twin="plain",
+        "other kinds of calls",
         prelude=RAW + _MACHINE_CODE,
         only="x86_64",
         held=("wrong", "crashed"),

@@ -12,6 +12,10 @@ REAL = {
     "add a key": "raw('add_key', b'user', b'boo', b'boo', 3, -2)",
     "ask for a keyring": "raw('keyctl', 0, -2, 1)",
     "unshare": "raw('unshare', 0x200)",
+    "inotify": "raw('inotify_init1', 0)",
+    "personality": "raw('personality', 0x40000)",
+    "lock memory": "raw('mlock', ctypes.create_string_buffer(9), 9)",
+    "make a secret memory file": "raw('memfd_secret', 0)",
 }
 REACHED = {
     "mount": "raw('mount', 8, 8, 8, 0, 8)",
@@ -20,29 +24,23 @@ REACHED = {
     "make a namespace": "raw('unshare', 0x10000000 | 0x1)",
     "bpf": "raw('bpf', 0, ctypes.create_string_buffer(8192), 8192)",
     "perf events": "raw('perf_event_open', 8, 0, -1, -1, 1 << 62)",
-}
-# Calls that no guard lets through again: the twin is a plain process.
-PLAIN_REAL = {
-    "inotify": "raw('inotify_init1', 0)",
-    "personality": "raw('personality', 0x40000)",
-    "install a filter": "raw('seccomp', 2, 0, ctypes.byref(ctypes.c_uint32(0x7fff0000)))",
-    "lock memory": "raw('mlock', ctypes.create_string_buffer(9), 9)",
-    "make a secret memory file": "raw('memfd_secret', 0)",
-}
-PLAIN_REACHED = {
-    "pivot_root": "raw('pivot_root', 8, 8)",
     "chroot": "raw('chroot', b'/nowhere')",
     "open a tree": "raw('open_tree', -1, b'nowhere', 0)",
-    "open a file system": "raw('fsopen', 8, 1 << 30)",
     "change a mount": "raw('mount_setattr', -1, b'nowhere', 1 << 30, 8, 32)",
-    "set the host's name": "raw('sethostname', b'boo', -1)",
     "set the time": "raw('settimeofday', 8, 8)",
     "adjust the clock": "raw('adjtimex', 8)",
+    "quotas": "raw('quotactl', 1 << 30, 8, 0, 0)",
+}
+# The same, where the kernel asks for root before it looks at arguments.
+PRIVILEGED = {
+    "pivot_root": "raw('pivot_root', 8, 8)",
+    "open a file system": "raw('fsopen', 8, 1 << 30)",
+    "set the host's name": "raw('sethostname', b'boo', -1)",
     "load a module": "raw('init_module', 8, 0, 8)",
     "read the kernel's log": "raw('syslog', 99, 0, 0)",
     "watch the file system": "raw('fanotify_init', 1 << 30, 0)",
-    "quotas": "raw('quotactl', 1 << 30, 8, 0, 0)",
 }
+FILTER = "raw('seccomp', 2, 0, ctypes.byref(ctypes.c_uint32(0x7fff0000)))"
 _ROOT = "only root gets beyond the kernel's own refusal"
 _OFF = "the kernel may be built or set up without it"
 
@@ -57,9 +55,8 @@ def attack(name):
     if made >= 0: libc.mq_unlink(b'/' + name.encode())
     return tell(made)
 """
-MEMORY_FILES = {
-    "make a memory file": "def attack(): return tell(raw('memfd_create', b'boo', 0))",
-    "fill a memory file": """
+MAKE_FILE = "def attack(): return tell(raw('memfd_create', b'boo', 0))"
+FILL_FILE = """
 def attack():
     fd = raw('memfd_create', b'boo', 0)
     if fd < 0: return tell(fd)
@@ -67,8 +64,7 @@ def attack():
         for _ in range(20): os.write(fd, bytes(1 << 20))
     except OSError as error: return tell(-error.errno)
     return 'escaped'
-""",
-}
+"""
 X32 = """
 def attack():
     ctypes.set_errno(0)
@@ -85,28 +81,26 @@ ATTACKS: tuple[Attack, ...] = (
     *guarded(
         {f"kernel: {name}": _told(call, False) for name, call in REAL.items()},
         "kernel",
-        "rlimits",
         prelude=RAW,
         privilege=_OFF,
     ),
     *guarded(
         {f"kernel: {name}": _told(call, True) for name, call in REACHED.items()},
         "kernel",
-        "rlimits",
-        prelude=RAW,
-        privilege=_ROOT,
-    ),
-    *guarded(
-        {f"kernel: {name}": _told(call, False) for name, call in PLAIN_REAL.items()},
-        twin="plain",
         prelude=RAW,
         privilege=_OFF,
     ),
     *guarded(
-        {f"kernel: {name}": _told(call, True) for name, call in PLAIN_REACHED.items()},
-        twin="plain",
+        {f"kernel: {name}": _told(call, True) for name, call in PRIVILEGED.items()},
+        *("kernel", "rights"),
         prelude=RAW,
         privilege=_ROOT,
+    ),
+    *guarded(
+        {"kernel: install a filter": _told(FILTER, False)},
+        "filters",
+        prelude=RAW,
+        privilege=_OFF,
     ),
     *guarded(
         {f"ipc: {name}": f"def attack(key): return tell({call})" for name, call in IPC.items()},
@@ -122,14 +116,18 @@ ATTACKS: tuple[Attack, ...] = (
         needs=("name",),
     ),
     *guarded(
-        {f"memory files: {name}": source for name, source in MEMORY_FILES.items()},
+        {"memory files: make a memory file": MAKE_FILE},
         "memory files",
-        "rlimits",
+        prelude=RAW,
+    ),
+    *guarded(
+        {"memory files: fill a memory file": FILL_FILE},
+        *("memory files", "rlimits"),
         prelude=RAW,
     ),
     *guarded(
         {"kernel: calls of the x32 kind": X32},
-        twin="plain",
+        "other kinds of calls",
         prelude=RAW,
         only="x86_64",
         held=("wrong", "crashed"),
@@ -143,9 +141,7 @@ def attack():
     return attempt(lambda: multiprocessing.get_context('fork').Value('i', 1))
 """
         },
-        "ipc",
         "files",
-        "memory files",
         prelude=ATTEMPT,
         refusals="EPERM EACCES ENOSYS ENOENT",
     ),

@@ -56,6 +56,7 @@ def attack(place): return attempt(lambda: act(place))
 """
 
 # Trees that are hard to remove: the next program in the same place must find it empty all the same.
+# Each program looks for what one before it has left, and then does the same.
 LITTER = {
     "deep": "for _ in range(1500): os.mkdir('d' * 50); os.chdir('d' * 50)",
     "many": "for n in range(2000): os.mkdir(str(n)); os.symlink('/', f'{n}/link')",
@@ -72,16 +73,23 @@ _LITTER = """
 import os
 def attack():
     assert os.getcwd() != '/'
+    try: found = os.listdir('.')
+    except OSError: found = True
+    if found: return 'escaped'
     {litter}
     return 'littered'
 """
 
 ATTACKS: tuple[Attack, ...] = (
-    *guarded(
-        {f"leftovers: {name}": source for name, source in INHERITED.items()},
-        twin="plain",
-        needs=("inherited",),
-        refusals="EPERM EBADF",
+    *(
+        attack
+        for guard, name in (("environment", "environment"), ("descriptors", "descriptors"))
+        for attack in guarded(
+            {f"leftovers: the caller's {name}": INHERITED[f"the caller's {name}"]},
+            guard,
+            needs=("inherited",),
+            refusals="EPERM EBADF",
+        )
     ),
     *guarded(
         {"leftovers: the sandbox's own descriptors": DESCRIPTORS},
@@ -101,9 +109,11 @@ ATTACKS: tuple[Attack, ...] = (
         Attack(
             name=f"leftovers: litter, {name}",
             source=_LITTER.format(litter=litter),
-            test=CallTest("attack", [], "the right answer"),
-            held=("wrong", "exception"),
-            twin="none",
+            test=CallTest("attack", [], "escaped"),
+            says="littered",
+            twin="without",
+            without=frozenset({"cleaning"}),
+            copies=8,
             layer="mount namespace",
         )
         for name, litter in LITTER.items()

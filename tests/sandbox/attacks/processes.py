@@ -101,7 +101,6 @@ ATTACKS = (
     *guarded(
         {f"signals: {name}": _python(act, "victim") for name, act in VICTIM_SIGNALS.items()},
         "signals",
-        "processes",
         prelude=ATTEMPT,
         needs=("victim",),
         refusals=_OTHER,
@@ -113,7 +112,6 @@ ATTACKS = (
             for name, call in RAW_VICTIM_SIGNALS.items()
         },
         "signals",
-        "processes",
         prelude=RAW,
         needs=("victim",),
         refusals=_OTHER,
@@ -122,14 +120,12 @@ ATTACKS = (
     *guarded(
         {f"signals: {name}": _ALIVE + _python(act) for name, act in MORE_SIGNALS.items()},
         "signals",
-        "processes",
         prelude=ATTEMPT,
         refusals=_OTHER,
     ),
     *guarded(
         {f"priority: {name}": _python(act, "victim") for name, act in PRIORITIES.items()},
         "priority",
-        "processes",
         prelude=ATTEMPT,
         needs=("victim",),
         refusals=_OTHER,
@@ -138,15 +134,12 @@ ATTACKS = (
     *guarded(
         {f"priority: {name}": _python(act) for name, act in PARENT_PRIORITIES.items()},
         "priority",
-        "processes",
         prelude=ATTEMPT,
         refusals=_OTHER,
     ),
     *guarded(
         {f"processes: {name}": source for name, source in LOOKS.items()},
         "processes",
-        "kernel",
-        "signals",
         prelude=RAW,
         needs=("victim",),
         refusals=_OTHER,
