@@ -169,7 +169,10 @@ class Zygote:
         wall_s = time.monotonic() - child.start
         self._active -= child.active
         self._running -= 1
-        self._channels.pop(child.channel, None)
+        if self._channels.pop(child.channel, 0):
+            # Closing is not enough: while a sibling still holds a copy, its end would be told
+            # under this number, which by then may be another child's channel.
+            self._epoll.unregister(child.channel)
         _, out, err, *answers = child.files
         out_size, err_size = os.lseek(out, 0, os.SEEK_CUR), os.lseek(err, 0, os.SEEK_CUR)
         # Files go to the caller unread: later children inherit what is read here.
