@@ -145,9 +145,9 @@ class Engine:
 
     def _send(self, run: Run, candidates: _Candidates) -> None:
         program = run.work.program
-        job = job_file(program.source, *run.of, clean=run.work.clean)
+        job, size = job_file(program.source, *run.of, clean=run.work.clean)
         candidates.runs[run.number] = run
-        self._board.post(candidates.zygote.link, ("run", run.number, run.kind), job)
+        self._board.post(candidates.zygote.link, ("run", run.number, run.kind, size), job)
 
     # In
 

@@ -7,7 +7,7 @@ import resource
 from _socket import socket, socketpair
 
 from . import candidate, host
-from .children import FAILED_SETUP, Children
+from .children import Children
 from .link import Closed, Link
 
 TYPE_CHECKING = False
@@ -57,7 +57,6 @@ class Hosts:
         children = self._children
         code = 1
         try:
-            os.dup2(children.failed_in, FAILED_SETUP)
             null = os.open("/dev/null", os.O_RDWR)
             for number in (0, 1, 2, candidate.REPORT):
                 os.dup2(null, number)

@@ -110,7 +110,9 @@ class Zygote:
         children = self.children
         count = min(most, len(self._queue), children.room())
         jobs, self._queue = self._queue[:count], self._queue[count:]
-        prepared = [children.prepare(number, kind, fds[0]) for _, number, kind, fds in jobs]
+        prepared = [
+            children.prepare(number, kind, size, fds[0]) for _, number, kind, size, fds in jobs
+        ]
         forked = []
         for child in prepared:
             child.start = time.monotonic()
@@ -133,7 +135,8 @@ class Zygote:
         if child.judge >= 0:
             os.close(child.judge)
         if self._running or self.children.alive:
-            self._queue.insert(0, ("run", child.number, child.kind, (child.job,)))
+            again = "run", child.number, child.kind, child.size, (child.job,)
+            self._queue.insert(0, again)
         else:
             os.close(child.job)
             self._refused = False
@@ -264,15 +267,17 @@ def main() -> None:
         warm.load(plan["preload"], plan["paths"])
         seal = enter(plan)
         warm.prepare(plan)
-        zygote = Zygote(link, Children(seal, plan), plan)
+        children = Children(seal, plan)
+        zygote = Zygote(link, children, plan)
         candidate.Bounds.message_bytes = plan["limits"]["message_bytes"]
         candidate.Bounds.output_bytes = plan["limits"]["output_bytes"]
-        warm.exercise()
         seal.finish()
+        warm.exercise(children)
         for name in [name for name in sys.modules if name.partition(".")[0] == __package__]:
             del sys.modules[name]  # no program has any use for these
         gc.collect()
         gc.disable()
+        warm.fill_holes()
         gc.freeze()
     except Exception as error:
         link.send(("failed", candidate.describe(error)))
