@@ -151,6 +151,8 @@ class Judgement:
         if not frame:
             raise self._end("gone", "the program left its test")
         letter, text = chr(frame[0]), frame[1:].decode("ascii", "replace")
+        if letter == "v":
+            return letter, text
         if letter == "x":
             raise self._exception(text)
         for told, outcome in (("n", "wrong"), ("e", "exited"), ("m", "memory")):
@@ -223,7 +225,9 @@ class Judgement:
         if self.over:  # the test caught the end and goes on
             raise Over
         try:
-            if arguments is None or is_marshalled_whole((arguments, keywords)):
+            if arguments is None or (
+                is_marshalled_whole(arguments) and (not keywords or is_marshalled_whole(keywords))
+            ):
                 request = marshal.dumps((name, arguments, keywords))
             else:
                 request = marshal.dumps((name, encode((arguments, keywords)), None))
