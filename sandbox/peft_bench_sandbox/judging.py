@@ -187,7 +187,7 @@ class Judges:
 
     def _start(self) -> None:
         if self._zygote is None:
-            self._zygote = Zygote(self._setting)
+            self._zygote = Zygote(self._setting, candidates=False)
             self._board.add(self._zygote.link, self._zygote)
         self._number += 1
         self._starting += 1

@@ -183,7 +183,7 @@ class Children:
         job = marshal.dumps((kind, source, extra))
         child = Child(0, kind, len(job), os.memfd_create("job"), slot)
         os.write(child.job, job)
-        child.files, child.channel = (self._null,) * 4, channel
+        child.files, child.channel = (self._null, self._null, 2, self._null), channel
         as_they_are = [(what, resource.getrlimit(what)) for what, _ in self.rlimits]
         failed_setup = os.dup(FAILED_SETUP)
         with self.seal.idle():

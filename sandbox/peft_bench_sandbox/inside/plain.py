@@ -179,7 +179,8 @@ _BASES = (
 )
 
 
-_scan = json.JSONDecoder().scan_once  # json.loads without what is around it
+# json.loads without what is around it.
+_scan: "Callable[[str, int], tuple[Any, int]]" = json.JSONDecoder().scan_once  # type: ignore[attr-defined]
 
 
 def decode(text: str) -> "Any":

@@ -16,7 +16,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-_TIMES = 20
+_TIMES = 12  # the interpreter looks at code that has run eight times
 _held: "list[Any]" = []
 # Of CPython's obmalloc.c; if they are others, no harm is done.
 _POOL, _POOL_HEAD, _ALIGNED, _SMALLEST_LARGE = 1 << 14, 48, 16, 513
@@ -62,6 +62,7 @@ def count(n):
 
 assert work([1.0, 2.5]) and Thing("thing").long and list(count(3)) and math.pi > 3
 '''
+_SHORT = "import math\nclass Thing(list): pass\ndef work(numbers): return [*numbers, 1]\n"
 
 
 def load(modules: "list[str]", paths: "list[str]") -> None:
@@ -111,26 +112,32 @@ def _set_thread_stack(size: int = 8 << 20) -> None:
     library.pthread_setattr_default_np(attributes)
 
 
-def exercise(children: Children) -> None:
-    """Use the compiler, the interpreter and a child's own code, until nothing is first use.
-
-    The interpreter rewrites code that it runs often; what it would write in every child, it
-    writes here. A child's descriptors are free for it: nothing has been forked yet.
-    """
+def exercise() -> None:
+    """Use the compiler and the interpreter, until nothing is first use."""
     code = compile(_EXERCISE, "<exercise>", "exec", dont_inherit=True)
-    requests = [marshal.dumps(call) for call in _CALLS]
-    frames = b"".join([len(request).to_bytes(4, "little") + request for request in requests])
     for _ in range(_TIMES):
         exec(code, {"__name__": "exercise"})
         with suppress(AssertionError):
             exec(compile("assert False", "<exercise>", "exec", dont_inherit=True), {})
+
+
+def rehearse(children: Children) -> None:
+    """Do what a child does before and after its program.
+
+    The interpreter rewrites code that it runs often; what it would write in every child, it
+    writes here. A child's descriptors are free for it: nothing has been forked yet.
+    """
+    requests = [marshal.dumps(call) for call in _CALLS]
+    frames = b"".join([len(request).to_bytes(4, "little") + request for request in requests])
+    for time in range(_TIMES):
+        source = _SHORT if time else _EXERCISE
         ours, theirs = socketpair()
         ours.send(frames)
         ours.shutdown(1)
-        children.rehearse("serve", _EXERCISE, {}, theirs.fileno())
+        children.rehearse("serve", source, {}, theirs.fileno())
         ours.close()
         theirs.close()
-        children.rehearse("call", _EXERCISE, {"function": "work", "args": [[1.0]]}, -1)
+        children.rehearse("call", source, {"function": "work", "args": [[1.0]]}, -1)
     null = os.open("/dev/null", os.O_RDWR)
     os.dup2(null, candidate.CHANNEL)
     os.close(null)

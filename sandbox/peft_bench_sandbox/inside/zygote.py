@@ -272,12 +272,15 @@ def main() -> None:
         candidate.Bounds.message_bytes = plan["limits"]["message_bytes"]
         candidate.Bounds.output_bytes = plan["limits"]["output_bytes"]
         seal.finish()
-        warm.exercise(children)
+        warm.exercise()
+        if plan["candidates"]:
+            warm.rehearse(children)
         for name in [name for name in sys.modules if name.partition(".")[0] == __package__]:
             del sys.modules[name]  # no program has any use for these
         gc.collect()
         gc.disable()
-        warm.fill_holes()
+        if plan["candidates"]:
+            warm.fill_holes()
         gc.freeze()
     except Exception as error:
         link.send(("failed", candidate.describe(error)))
