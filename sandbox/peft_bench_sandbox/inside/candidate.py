@@ -15,7 +15,6 @@ import marshal
 import os
 import sys
 from _json import encode_basestring_ascii as quote
-from mmap import mmap
 from types import CodeType, ModuleType
 
 from .frames import read_frame, write_frame
@@ -32,14 +31,23 @@ CHANNEL = 3
 REPORT = 4
 _STANDARD = sys.stdlib_module_names - {"builtins", "__main__"}
 _CALLABLE, _DATA = '"c"', '"d"'
-# Given up when memory runs out, so that there is room to say so; never touched before.
-_RESERVE = mmap(-1, 1 << 20)
 # As they are, whatever a metaclass says.
 _name_of: "Callable[[type], str]" = type.__dict__["__name__"].__get__
 _mro_of: "Callable[[type], tuple[type, ...]]" = type.__dict__["__mro__"].__get__
 _args_of = BaseException.__dict__["args"].__get__
 # outcome, message, returned value as JSON (only for "returned")
 Report = tuple[str, str, str]
+
+
+class Reserve:
+    """Given up when memory runs out, so that there is room to say so; never touched before."""
+
+    held = b""
+
+    @classmethod
+    def make(cls) -> None:
+        """Zeros of so many bytes are mapped, and not there before they are used."""
+        cls.held = bytes(1 << 20)
 
 
 class Bounds:
@@ -70,7 +78,7 @@ def run(kind: str, source: str, extra: "dict[str, Any]") -> None:
 
 def describe_end(error: BaseException) -> Report:
     """How a run ended that did not come to its end."""
-    _RESERVE.close()
+    Reserve.held = b""
     kind = type(error)  # isinstance would ask the exception itself
     if issubclass(kind, SystemExit):
         return "exited", cut(f"{describe(error)} before the test had ended"), "null"

@@ -1,26 +1,26 @@
 """Children of a zygote: forked, sealed, given what they may use, and cleaned up after."""
 
+import ctypes
 import fcntl
 import gc
 import marshal
 import os
-import resource
 from _socket import socketpair
 
-from . import batch, candidate
+from . import batch, candidate, kernel
 from .frames import read_whole
 from .seal import Seal
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
     from typing import Any
 
 MOST_CHILDREN = 256
 _SPARE = 64  # memory files kept for the next children
 # Limits that do not hamper the zygote: set once, for it and all its children.
 _INHERITED = (
-    resource.RLIMIT_NPROC, resource.RLIMIT_MEMLOCK, resource.RLIMIT_MSGQUEUE, resource.RLIMIT_FSIZE
+    kernel.RLIMIT_NPROC, kernel.RLIMIT_MEMLOCK, kernel.RLIMIT_MSGQUEUE, kernel.RLIMIT_FSIZE
 )  # fmt: skip
 SCRIPTS = ("stdin", "scripts")  # kinds of run that read standard input and are judged by output
 FAILED_SETUP = 5  # the descriptor a child tells its setup's failure on
@@ -56,11 +56,15 @@ class Children:
         without = plan["without_own"]
         self._closes = "descriptors" not in without
         limited = plan["rlimits"] if "rlimits" not in without else []
-        self.rlimits = [(what, _lowered(what, value)) for what, value in limited]
-        for what, pair in self.rlimits:
+        # Of a child alone, each as the call that sets it.
+        self.limits: dict[int, tuple[object, ...]] = {}
+        for what, value in limited:
+            lowered = min(value, kernel.limit(what)[1])
             if what in _INHERITED:
-                resource.setrlimit(what, pair)
-        self.rlimits = [(what, pair) for what, pair in self.rlimits if what not in _INHERITED]
+                kernel.limit(what, (lowered, lowered))
+            else:
+                self.limits[what] = kernel.limit_call(what, (lowered, lowered))
+        self._own_limits = tuple(self.limits.values())
         self.alive: dict[int, Child] = {}
         self._slots = list(range(len(seal.slots)))
         self._spare: list[int] = []  # empty memory files
@@ -102,7 +106,7 @@ class Children:
         become = self.become
         pid = os.fork()
         if pid == 0:
-            become(child, self.rlimits)
+            become(child, self._own_limits)
         os.close(child.job)
         self.alive[pid] = child
         return pid
@@ -118,7 +122,7 @@ class Children:
     def become(
         self,
         child: Child,
-        rlimits: "list[tuple[int, tuple[int, int]]]",
+        limits: "Iterable[tuple[object, ...]]",
         last: int = 0x7FFFFFFF,
         leave: "Callable[[int], object]" = os._exit,
     ) -> None:
@@ -143,7 +147,7 @@ class Children:
                 job = os.pread(child.job, child.size, 0)
                 if len(job) < child.size:  # a single read has a bound
                     job = read_whole(child.job)
-                self.set_up(child.slot, rlimits, last)
+                self.set_up(child.slot, limits, last)
                 _, source, extra = marshal.loads(job)
             except BaseException as error:
                 self.tell_failure(error)
@@ -160,14 +164,16 @@ class Children:
     def set_up(
         self,
         slot: "int | None",
-        rlimits: "list[tuple[int, tuple[int, int]]]",
+        limits: "Iterable[tuple[object, ...]]",
         last: int = 0x7FFFFFFF,
     ) -> None:
-        """Seal a child whose first descriptors are its own; close the others."""
+        """Seal a child whose first descriptors are its own; close the others. Raises OSError."""
         if slot is not None:
             os.chdir(self.seal.slots[slot])
-        for what, pair in rlimits:
-            resource.setrlimit(what, pair)
+        raw = kernel.raw
+        for limit in limits:
+            if raw(*limit) != 0:
+                raise OSError(ctypes.get_errno(), "prlimit64")
         self.seal.seal_child(slot)
         if self._closes:
             os.closerange(FAILED_SETUP + 1, last)
@@ -184,10 +190,9 @@ class Children:
         child = Child(0, kind, len(job), os.memfd_create("job"), slot)
         os.write(child.job, job)
         child.files, child.channel = (self._null, self._null, 2, self._null), channel
-        as_they_are = [(what, resource.getrlimit(what)) for what, _ in self.rlimits]
+        nothing = (kernel.NOTHING,) * len(self.limits)
         failed_setup = os.dup(FAILED_SETUP)
-        with self.seal.idle():
-            self.become(child, as_they_are, FAILED_SETUP, int)
+        self.seal.idle(lambda: self.become(child, nothing, FAILED_SETUP, int))
         gc.disable()
         os.dup2(failed_setup, FAILED_SETUP)
         os.close(failed_setup)
@@ -246,11 +251,3 @@ def _look_of(fd: int) -> "tuple[int, ...]":
     """What a program can see of a file that others had, but for its content."""
     seen = os.fstat(fd)
     return seen.st_size, seen.st_mode, seen.st_atime_ns, seen.st_mtime_ns, seen.st_ctime_ns
-
-
-def _lowered(what: int, value: int) -> "tuple[int, int]":
-    """A limit for good, or the inherited one where that is lower."""
-    _, ceiling = resource.getrlimit(what)
-    if ceiling != resource.RLIM_INFINITY:
-        value = min(value, ceiling)
-    return value, value

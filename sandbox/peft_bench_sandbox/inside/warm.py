@@ -3,13 +3,11 @@
 import ctypes
 import marshal
 import os
-import resource
 import sys
 from _sitebuiltins import Quitter
 from _socket import socketpair
-from contextlib import suppress
 
-from . import candidate
+from . import candidate, kernel
 from .children import Children
 
 TYPE_CHECKING = False
@@ -95,7 +93,7 @@ def prepare(plan: "dict[str, Any]") -> None:
     builtins = sys.modules["builtins"].__dict__
     for name in ("exit", "quit"):  # the site module, left out by -S, would add them
         builtins[name] = Quitter(name, "Ctrl-D (i.e. EOF)")
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    kernel.limit(kernel.RLIMIT_CORE, (0, 0))
     _set_thread_stack()
 
 
@@ -117,8 +115,10 @@ def exercise() -> None:
     code = compile(_EXERCISE, "<exercise>", "exec", dont_inherit=True)
     for _ in range(_TIMES):
         exec(code, {"__name__": "exercise"})
-        with suppress(AssertionError):
+        try:
             exec(compile("assert False", "<exercise>", "exec", dont_inherit=True), {})
+        except AssertionError:
+            continue
 
 
 def rehearse(children: Children) -> None:
@@ -142,6 +142,7 @@ def rehearse(children: Children) -> None:
     os.dup2(null, candidate.CHANNEL)
     os.close(null)
     sys.modules.pop("candidate", None)
+    candidate.Reserve.make()
     if "random" in sys.modules:
         sys.modules["random"].seed(0)
 

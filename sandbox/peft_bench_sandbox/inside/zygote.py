@@ -20,13 +20,14 @@ from _socket import socket
 
 from . import candidate, warm
 from .children import SCRIPTS, Child, Children
-from .hosts import Hosts
 from .link import Closed, Link
 from .seal import enter
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
+
+    from .hosts import Hosts
 
 TICK_S = 0.05
 _BATCH = 4  # children forked in a row
@@ -37,12 +38,15 @@ _CPU_CLOCK = 2
 
 
 class Zygote:
-    """Runs jobs in children: as many at once as the machine is idle for."""
+    """Runs jobs in children: as many at once as the machine is idle for. hosts: of judges alone."""
 
-    def __init__(self, link: Link, children: Children, plan: "dict[str, Any]") -> None:
+    def __init__(
+        self, link: Link, children: Children, hosts: "Hosts | None", plan: "dict[str, Any]"
+    ) -> None:
         self.link = link
         self.children = children
-        self.hosts = Hosts(link, children)
+        self.hosts = hosts
+        self.judges = hosts.alive if hosts else {}
         self._kills = "kill at end" not in plan["without_own"]
         self._cpu_s: float = plan["limits"]["cpu_s"]
         self._wall_s: float = plan["limits"]["wall_s"]
@@ -81,7 +85,7 @@ class Zygote:
                     self._epoll.unregister(fd)
                     if self._kills:
                         self._end(pid, "judged")
-            if self.children.alive or self.hosts.alive:
+            if self.children.alive or self.judges:
                 self._reap()
             now = time.monotonic()
             if now >= self._next_tick:
@@ -95,10 +99,8 @@ class Zygote:
         what = message[0]
         if what == "run":
             self._queue.append(message)
-        elif what == "host":
-            self.hosts.start(message[1])
-        elif what == "kill":
-            self.hosts.kill(message[1])
+        elif self.hosts is not None:
+            (self.hosts.start if what == "host" else self.hosts.kill)(message[1])
 
     # Runs
 
@@ -163,7 +165,8 @@ class Zygote:
             if exit_code == 1:  # perhaps because it could not be set up
                 self.children.note_failures()
             if (child := self.children.alive.pop(pid, None)) is None:
-                self.hosts.ended(pid, exit_code)
+                if self.hosts is not None:
+                    self.hosts.ended(pid, exit_code)
                 continue
             self._refused = False
             self._report(child, exit_code, usage)
@@ -264,11 +267,17 @@ def main() -> None:
         continue  # it comes in parts
     (_, plan, _), *early = messages
     try:
+        make_hosts: type[Hosts] | None = None
+        if not plan["candidates"]:
+            from . import hosts
+
+            make_hosts = hosts.Hosts
         warm.load(plan["preload"], plan["paths"])
         seal = enter(plan)
         warm.prepare(plan)
         children = Children(seal, plan)
-        zygote = Zygote(link, children, plan)
+        own = make_hosts(link, children) if make_hosts else None
+        zygote = Zygote(link, children, own, plan)
         candidate.Bounds.message_bytes = plan["limits"]["message_bytes"]
         candidate.Bounds.output_bytes = plan["limits"]["output_bytes"]
         seal.finish()
@@ -292,6 +301,6 @@ def main() -> None:
     try:
         zygote.run()
     except Closed:  # the caller is gone or has enough
-        for pid in (*zygote.children.alive, *zygote.hosts.alive):
+        for pid in (*zygote.children.alive, *zygote.judges):
             os.kill(pid, _signal.SIGKILL)
         os._exit(0)
