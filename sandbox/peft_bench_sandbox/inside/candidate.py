@@ -93,7 +93,8 @@ def serve(source: str) -> None:
     x, e, m: raised, exited, out of memory.
     """
     try:
-        namespace = run_program(source, "candidate")
+        code = compile(source, "<program>", "exec", dont_inherit=True)
+        namespace = run_program(code, "candidate")
         answer = f"h{{{_kinds_of(namespace)}}}"
     except BaseException as error:
         answer = _raised(error)
@@ -155,7 +156,7 @@ def _arguments_of(error: BaseException, text: str) -> "str | None":
 
 def run_shared(source: str, extra: "dict[str, Any]") -> Report:
     """Run the program, then the test's code in the program's namespace."""
-    namespace = run_program(source, "candidate")
+    namespace = run_program(compiled(source), "candidate")
     entry_point, code = extra["entry_point"], extra["code"]
     if entry_point is not None:
         require_name(namespace, entry_point)
@@ -173,7 +174,7 @@ def run_stdin(source: "str | CodeType", extra: "dict[str, Any]") -> Report:
     while offset < len(data):  # an empty file until now; its beginning stays where reading begins
         offset += os.pwrite(0, data[offset:], offset)
     try:
-        run_program(source, "__main__")
+        run_program(compiled(source), "__main__")
     except SystemExit as error:
         if error.code not in (None, 0):
             finish_script()  # what it has printed may still count
@@ -184,7 +185,7 @@ def run_stdin(source: "str | CodeType", extra: "dict[str, Any]") -> Report:
 
 def run_call(source: "str | CodeType", extra: "dict[str, Any]") -> Report:
     """Run the program, call its function, give back what it returned as JSON."""
-    namespace = run_program(source, "candidate")
+    namespace = run_program(compiled(source), "candidate")
     owner, _, name = extra["function"].rpartition(".")
     require_name(namespace, owner or name)
     function = getattr(namespace[owner](), name) if owner else namespace[name]
@@ -216,20 +217,21 @@ def require_name(namespace: "dict[str, Any]", name: str) -> None:
         raise NameError(f"the program defines no {name!r}")
 
 
-def compiled(source: "str | CodeType") -> "CodeType":
+def compiled(source: "str | CodeType") -> CodeType:
     """The program's code, whatever form it comes in."""
     if type(source) is CodeType:
         return source
     return compile(source, "<program>", "exec", dont_inherit=True)
 
 
-def run_program(source: "str | CodeType", name: str) -> "dict[str, Any]":
+def run_program(code: CodeType, name: str) -> "dict[str, Any]":
     """Execute the program as a module of this name; return its namespace."""
     module = ModuleType(name)
     sys.modules[name] = module  # dataclasses, pickle and the like look it up
-    module.__dict__["__builtins__"] = sys.modules["builtins"]
-    exec(compiled(source), module.__dict__)
-    return module.__dict__
+    namespace = module.__dict__
+    namespace["__builtins__"] = sys.modules["builtins"]
+    exec(code, namespace)
+    return namespace
 
 
 def finish_script() -> None:

@@ -8,7 +8,6 @@ import os
 from _socket import socketpair
 
 from . import batch, candidate, kernel
-from .frames import read_whole
 from .seal import Seal
 
 TYPE_CHECKING = False
@@ -66,6 +65,7 @@ class Children:
                 self.limits[what] = kernel.limit_call(what, (lowered, lowered))
         self._own_limits = tuple(self.limits.values())
         self.alive: dict[int, Child] = {}
+        self._folders = [os.fsencode(slot) for slot in seal.slots]
         self._slots = list(range(len(seal.slots)))
         self._spare: list[int] = []  # empty memory files
         self._file_flags = 0
@@ -145,14 +145,14 @@ class Children:
                     dup2(files[3], candidate.REPORT)
                 # The job is for this process alone: what others inherit never held it.
                 job = os.pread(child.job, child.size, 0)
-                if len(job) < child.size:  # a single read has a bound
-                    job = read_whole(child.job)
                 self.set_up(child.slot, limits, last)
                 _, source, extra = marshal.loads(job)
             except BaseException as error:
                 self.tell_failure(error)
                 raise
-            self.is_set_up()
+            # The last acts before foreign code runs.
+            os.close(FAILED_SETUP)
+            gc.enable()
             if kind == "serve":
                 candidate.serve(source)
             else:
@@ -169,7 +169,7 @@ class Children:
     ) -> None:
         """Seal a child whose first descriptors are its own; close the others. Raises OSError."""
         if slot is not None:
-            os.chdir(self.seal.slots[slot])
+            os.chdir(self._folders[slot])
         raw = kernel.raw
         for limit in limits:
             if raw(*limit) != 0:
@@ -199,11 +199,6 @@ class Children:
         os.close(child.job)
         if slot is not None:
             os.chdir("/")
-
-    def is_set_up(self) -> None:
-        """The last act before foreign code runs."""
-        os.close(FAILED_SETUP)
-        gc.enable()
 
     def tell_failure(self, error: BaseException) -> None:
         """In a child that could not be set up: tell the zygote why."""

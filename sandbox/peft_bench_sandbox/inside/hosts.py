@@ -4,12 +4,13 @@ Loaded where judges are forked alone: what is loaded, every child has to map.
 """
 
 import _signal  # type: ignore[import-not-found]  # signal itself loads enum
+import gc
 import os
 from _socket import socket, socketpair
 from mmap import mmap
 
 from . import candidate, host, kernel
-from .children import Children
+from .children import FAILED_SETUP, Children
 from .link import Closed, Link
 
 TYPE_CHECKING = False
@@ -69,7 +70,8 @@ class Hosts:
             except BaseException as error:
                 children.tell_failure(error)
                 raise
-            children.is_set_up()
+            os.close(FAILED_SETUP)
+            gc.enable()
             host.serve(Link(socket(fileno=candidate.CHANNEL)), replied)
             code = 0
         except Closed:
