@@ -129,6 +129,7 @@ class Engine:
                 self._send(self._again.popleft(), least)
         while self._fresh and (candidates := self._roomiest()) is not None:
             self._send(self._fresh.popleft(), candidates)
+        self._board.flush()
 
     def _roomiest(self) -> _Candidates | None:
         if len(self._candidates) < self._width:

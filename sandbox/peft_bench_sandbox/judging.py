@@ -133,7 +133,7 @@ class Judges:
             number, _, fds = rest
             assert isinstance(number, int) and isinstance(fds, tuple)
             self._starting -= 1
-            host = Host(number, Link(socket.socket(fileno=fds[0])))
+            host = Host(number, Link(socket.socket(fileno=fds[0]), gathers=True))
             self._hosts[number] = host
             self._idle.append(host)
             self._board.add(host.link, host)

@@ -83,11 +83,12 @@ class Zygote:
                 remove(self._folder)
                 os.close(self._lock)
                 raise SandboxUnavailable(f"the sandbox's process did not start: {error}") from error
-        self.link = Link(socket.socket(fileno=ours.detach()))
+        self.link = Link(socket.socket(fileno=ours.detach()), gathers=True)
         self.layers: dict[str, str] | None = None
         self.since = time.monotonic()
         with contextlib.suppress(Closed):  # told at the first receive
             self.link.send(("plan", _plan(setting, candidates)))
+            self.link.flush()
 
     def check_start(self, now: float) -> None:
         """Raises: SandboxUnavailable: the process has not begun in all this time."""

@@ -66,7 +66,9 @@ class Zygote:
         Raises: Closed: the caller is gone.
         """
         writing = False
+        self.link.gathers = True
         while True:
+            self.link.flush()
             if self.link.pending != writing:
                 writing = not writing
                 wanted = select.EPOLLIN | (select.EPOLLOUT if writing else 0)
