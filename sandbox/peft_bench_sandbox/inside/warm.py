@@ -111,7 +111,7 @@ def _set_thread_stack(size: int = 8 << 20) -> None:
 
 
 def exercise() -> None:
-    """Use the compiler and the interpreter, until nothing is first use."""
+    """Use the compiler and the interpreter, until nothing is first use; seed chance the same."""
     code = compile(_EXERCISE, "<exercise>", "exec", dont_inherit=True)
     for _ in range(_TIMES):
         exec(code, {"__name__": "exercise"})
@@ -119,6 +119,8 @@ def exercise() -> None:
             exec(compile("assert False", "<exercise>", "exec", dont_inherit=True), {})
         except AssertionError:
             continue
+    if "random" in sys.modules:
+        sys.modules["random"].seed(0)
 
 
 def rehearse(children: Children) -> None:
@@ -143,8 +145,6 @@ def rehearse(children: Children) -> None:
     os.close(null)
     sys.modules.pop("candidate", None)
     candidate.Reserve.make()
-    if "random" in sys.modules:
-        sys.modules["random"].seed(0)
 
 
 def fill_holes() -> None:
