@@ -82,7 +82,7 @@ class Link:
         count = held = 0
         for _, fds in self._out:
             held += len(fds)
-            if held > _MOST_FDS:
+            if count and held > _MOST_FDS:
                 break
             count += 1
         first = self._out[:count]
