@@ -22,7 +22,7 @@ from .types import Program, SandboxUnavailable, Status, Verdict
 from .worker import Setting, Zygote, unsealed
 
 _WINDOW = 16  # runs with a zygote beyond those asleep: enough to keep it busy
-_MOST_ASLEEP = 256
+_MOST_ASLEEP = 256 - _WINDOW  # a zygote has 256 children at most; what it has beyond waits for them
 _AHEAD = 4096  # programs begun before the oldest that is not done
 _AHEAD_BYTES = 64 << 20
 _ATTEMPTS = 2
