@@ -42,11 +42,13 @@ class Switchboard:
         self._unsent.add(link)
 
     def flush(self) -> None:
-        """Send what was posted; where the other end is gone, `wait` tells."""
+        """Send what was posted; where the other end is gone, `wait` tells or has told."""
         while self._unsent:
             link = self._unsent.pop()
-            with contextlib.suppress(Closed):
+            try:
                 link.flush()
+            except Closed:
+                continue
             if link.pending and link not in self._blocked:
                 self._blocked.add(link)
                 owner = self._selector.get_key(link.sock).data
