@@ -12,6 +12,7 @@ import pytest
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the links are Linux's")
 
 from peft_bench_sandbox.inside.link import Closed, Link  # noqa: E402
+from peft_bench_sandbox.switchboard import Switchboard  # noqa: E402
 
 Pair = tuple[Link, Link]
 
@@ -58,3 +59,16 @@ def test_what_is_gathered_waits_for_its_flush() -> None:
     with pytest.raises(Closed):
         theirs.receive()
     theirs.close()
+
+
+def test_what_is_posted_to_one_that_is_gone_is_let_be() -> None:
+    ours, theirs = socket.socketpair()
+    link, board = Link(ours, gathers=True), Switchboard()
+    board.add(link, "owner")
+    theirs.close()
+    board.post(link, ("before",))
+    assert list(board.wait(1)) == [("owner", None)]
+    board.post(link, ("after",), os.open(os.devnull, os.O_RDONLY))
+    board.flush()
+    board.drop(link)
+    board.close()
