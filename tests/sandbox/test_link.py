@@ -66,7 +66,6 @@ def test_what_is_posted_to_one_that_is_gone_is_let_be() -> None:
     link, board = Link(ours, gathers=True), Switchboard()
     board.add(link, "owner")
     theirs.close()
-    board.post(link, ("before",))
     assert list(board.wait(1)) == [("owner", None)]
     board.post(link, ("after",), os.open(os.devnull, os.O_RDONLY))
     board.flush()
