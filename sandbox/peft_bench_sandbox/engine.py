@@ -22,7 +22,7 @@ from .types import Program, SandboxUnavailable, Status, Verdict
 from .worker import Setting, Zygote, unsealed
 
 _WINDOW = 16  # runs with a zygote beyond those asleep: enough to keep it busy
-_MOST_ASLEEP = 256
+_MOST_ASLEEP = 256 - _WINDOW  # a zygote has 256 children at most; what it has beyond waits for them
 _AHEAD = 4096  # programs begun before the oldest that is not done
 _AHEAD_BYTES = 64 << 20
 _ATTEMPTS = 2
@@ -129,6 +129,7 @@ class Engine:
                 self._send(self._again.popleft(), least)
         while self._fresh and (candidates := self._roomiest()) is not None:
             self._send(self._fresh.popleft(), candidates)
+        self._board.flush()
 
     def _roomiest(self) -> _Candidates | None:
         if len(self._candidates) < self._width:
@@ -145,9 +146,9 @@ class Engine:
 
     def _send(self, run: Run, candidates: _Candidates) -> None:
         program = run.work.program
-        job = job_file(program.source, *run.of, clean=run.work.clean)
+        job, size = job_file(program.source, *run.of, clean=run.work.clean)
         candidates.runs[run.number] = run
-        self._board.post(candidates.zygote.link, ("run", run.number, run.kind), job)
+        self._board.post(candidates.zygote.link, ("run", run.number, run.kind, size), job)
 
     # In
 

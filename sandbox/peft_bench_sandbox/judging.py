@@ -7,7 +7,7 @@ import signal
 import socket
 import time
 from collections import deque
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from .inside.link import Link
@@ -34,13 +34,17 @@ class Listener(Protocol):
 
 @dataclass(eq=False, slots=True)
 class Host:
-    """A judge's process; its run, and when that began, if it has one."""
+    """A judge's process; its run, and when that began, if it has one.
+
+    tests: those it has had, and may still have compiled.
+    """
 
     number: int
     link: Link
     run: Run | None = None
     since: float = 0.0
     ending: bool = False
+    tests: set[int] = field(default_factory=set)
 
 
 class Judges:
@@ -129,7 +133,7 @@ class Judges:
             number, _, fds = rest
             assert isinstance(number, int) and isinstance(fds, tuple)
             self._starting -= 1
-            host = Host(number, Link(socket.socket(fileno=fds[0])))
+            host = Host(number, Link(socket.socket(fileno=fds[0]), gathers=True))
             self._hosts[number] = host
             self._idle.append(host)
             self._board.add(host.link, host)
@@ -162,9 +166,10 @@ class Judges:
     def _assign(self) -> None:
         """Give runs that wait to judges that wait."""
         while self._waiting and self._idle:
-            run, host = self._waiting.popleft(), self._idle.pop()
+            run = self._waiting.popleft()
             [test] = run.of
             assert isinstance(test, AssertTest)
+            host = self._idle_for(hash(test.code))
             host.run, host.since = run, time.monotonic()
             limits = self._setting.limits
             told = run.number, test.code, test.entry_point, limits.cpu_s, limits.output_bytes
@@ -173,9 +178,16 @@ class Judges:
         while self._starting < len(self._waiting):
             self._start()
 
+    def _idle_for(self, test: int) -> Host:
+        """Take a judge that waits: one that knows the test, else the last one used."""
+        known = [place for place, host in enumerate(self._idle) if test in host.tests]
+        host = self._idle.pop(known[-1] if known else -1)
+        host.tests.add(test)
+        return host
+
     def _start(self) -> None:
         if self._zygote is None:
-            self._zygote = Zygote(self._setting)
+            self._zygote = Zygote(self._setting, candidates=False)
             self._board.add(self._zygote.link, self._zygote)
         self._number += 1
         self._starting += 1

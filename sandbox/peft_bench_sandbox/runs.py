@@ -51,8 +51,8 @@ class Run:
         return kind if len(self.tests) == 1 else BATCHES[kind]
 
 
-def job_file(source: str, *tests: Test, clean: bool = False) -> int:
-    """What a candidate's process is told, as a file in memory. clean: see batch.py.
+def job_file(source: str, *tests: Test, clean: bool = False) -> tuple[int, int]:
+    """What a candidate's process is told: a file in memory, and its size. clean: see batch.py.
 
     For the eyes of that one process: its zygote passes the file on unread. No reference output of
     a split test is in it.
@@ -66,7 +66,7 @@ def job_file(source: str, *tests: Test, clean: bool = False) -> int:
     view = memoryview(data)
     while view:
         view = view[os.write(fd, view) :]
-    return fd
+    return fd, len(data)
 
 
 def _extra(test: Test) -> dict[str, object]:

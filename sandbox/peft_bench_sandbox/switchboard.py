@@ -16,6 +16,7 @@ class Switchboard:
     def __init__(self) -> None:
         self._selector = selectors.DefaultSelector()
         self._blocked: set[Link] = set()
+        self._unsent: set[Link] = set()
 
     def add(self, link: Link, owner: object) -> None:
         """Begin to listen to a link."""
@@ -27,21 +28,36 @@ class Switchboard:
     def drop(self, link: Link) -> None:
         """Close a link; one that was dropped before is let be."""
         self._blocked.discard(link)
+        self._unsent.discard(link)
         with contextlib.suppress(KeyError, ValueError):
             self._selector.unregister(link.sock)
         link.close()
 
     def post(self, link: Link, message: tuple[object, ...], *fds: int) -> None:
-        """Send; where the other end is gone, `wait` tells. `fds` are closed once they are sent."""
-        with contextlib.suppress(Closed):
-            link.send(message, *fds)
-        if link.pending and link not in self._blocked:
-            self._blocked.add(link)
-            owner = self._selector.get_key(link.sock).data
-            self._selector.modify(link.sock, selectors.EVENT_READ | selectors.EVENT_WRITE, owner)
+        """Have sent by `flush`, which `wait` begins with; `fds` are closed once they are sent.
+
+        The link is one that gathers.
+        """
+        link.send(message, *fds)
+        self._unsent.add(link)
+
+    def flush(self) -> None:
+        """Send what was posted; where the other end is gone, `wait` tells or has told."""
+        while self._unsent:
+            link = self._unsent.pop()
+            try:
+                link.flush()
+            except Closed:
+                continue
+            if link.pending and link not in self._blocked:
+                self._blocked.add(link)
+                owner = self._selector.get_key(link.sock).data
+                events = selectors.EVENT_READ | selectors.EVENT_WRITE
+                self._selector.modify(link.sock, events, owner)
 
     def wait(self, seconds: float) -> Iterator[tuple[Any, list[tuple[Any, ...]] | None]]:
         """Whoever has spoken within the time, with the messages; None in their place: is gone."""
+        self.flush()
         for key, events in self._selector.select(seconds):
             link, owner = key.data
             if link.sock.fileno() < 0:  # dropped since, with what it belonged to

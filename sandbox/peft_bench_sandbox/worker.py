@@ -53,13 +53,13 @@ class Setting:
 
 
 class Zygote:
-    """A zygote's process and the socket to it.
+    """A zygote's process and the socket to it. candidates: else it is one of judges.
 
     Raises:
         SandboxUnavailable: the process could not be started.
     """
 
-    def __init__(self, setting: Setting) -> None:
+    def __init__(self, setting: Setting, *, candidates: bool = True) -> None:
         ours, theirs = socket.socketpair()
         self._words: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - see close()
         # Where programs run if there is neither a root of their own nor anything that forbids
@@ -83,11 +83,12 @@ class Zygote:
                 remove(self._folder)
                 os.close(self._lock)
                 raise SandboxUnavailable(f"the sandbox's process did not start: {error}") from error
-        self.link = Link(socket.socket(fileno=ours.detach()))
+        self.link = Link(socket.socket(fileno=ours.detach()), gathers=True)
         self.layers: dict[str, str] | None = None
         self.since = time.monotonic()
         with contextlib.suppress(Closed):  # told at the first receive
-            self.link.send(("plan", _plan(setting)))
+            self.link.send(("plan", _plan(setting, candidates)))
+            self.link.flush()
 
     def check_start(self, now: float) -> None:
         """Raises: SandboxUnavailable: the process has not begun in all this time."""
@@ -171,7 +172,7 @@ def _rlimits_of(limits: Limits) -> list[tuple[int, int]]:
     ]
 
 
-def _plan(setting: Setting) -> dict[str, Any]:
+def _plan(setting: Setting, candidates: bool) -> dict[str, Any]:
     profile = PROFILES[setting.profile]
     paths = paths_of(profile)
     return {
@@ -181,7 +182,8 @@ def _plan(setting: Setting) -> dict[str, Any]:
         "readable": list(paths.readable),
         "hidden": list(paths.hidden),
         "devices": ["/dev/null", "/dev/zero", "/dev/urandom"],
-        "slots": _SLOTS,
+        "candidates": candidates,
+        "slots": _SLOTS,  # judges do not use theirs, but see the same root
         "slot_bytes": setting.limits.file_bytes,
         "slot_inodes": _INODES,
         "uid": _FIRST_UID + os.getpid() % 1_000_000 if os.geteuid() == 0 else None,
@@ -219,7 +221,9 @@ def _command(limits: Limits, control_fd: int) -> list[str]:
     _, ceiling = resource.getrlimit(resource.RLIMIT_STACK)
     if ceiling != resource.RLIM_INFINITY:
         stack_bytes = min(stack_bytes, ceiling)
-    python = [sys.executable, "-s", "-P", "-S", "-B", "-X", "utf8", "-c", _MAIN]
+    # What we import compiles like what the caller does: once, where that may be kept.
+    compiling = ["-B"] if sys.dont_write_bytecode else []
+    python = [sys.executable, "-s", "-P", "-S", *compiling, "-X", "utf8", "-c", _MAIN]
     return [
         *(SHELL, "-c", _SCRIPT, "sh", str(stack_bytes // 1024)),
         *python,

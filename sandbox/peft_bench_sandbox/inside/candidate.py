@@ -15,7 +15,6 @@ import marshal
 import os
 import sys
 from _json import encode_basestring_ascii as quote
-from mmap import mmap
 from types import CodeType, ModuleType
 
 from .frames import read_frame, write_frame
@@ -32,14 +31,23 @@ CHANNEL = 3
 REPORT = 4
 _STANDARD = sys.stdlib_module_names - {"builtins", "__main__"}
 _CALLABLE, _DATA = '"c"', '"d"'
-# Given up when memory runs out, so that there is room to say so; never touched before.
-_RESERVE = mmap(-1, 1 << 20)
 # As they are, whatever a metaclass says.
 _name_of: "Callable[[type], str]" = type.__dict__["__name__"].__get__
 _mro_of: "Callable[[type], tuple[type, ...]]" = type.__dict__["__mro__"].__get__
 _args_of = BaseException.__dict__["args"].__get__
 # outcome, message, returned value as JSON (only for "returned")
 Report = tuple[str, str, str]
+
+
+class Reserve:
+    """Given up when memory runs out, so that there is room to say so; never touched before."""
+
+    held = b""
+
+    @classmethod
+    def make(cls) -> None:
+        """Zeros of so many bytes are mapped, and not there before they are used."""
+        cls.held = bytes(1 << 20)
 
 
 class Bounds:
@@ -70,7 +78,7 @@ def run(kind: str, source: str, extra: "dict[str, Any]") -> None:
 
 def describe_end(error: BaseException) -> Report:
     """How a run ended that did not come to its end."""
-    _RESERVE.close()
+    Reserve.held = b""
     kind = type(error)  # isinstance would ask the exception itself
     if issubclass(kind, SystemExit):
         return "exited", cut(f"{describe(error)} before the test had ended"), "null"
@@ -85,7 +93,8 @@ def serve(source: str) -> None:
     x, e, m: raised, exited, out of memory.
     """
     try:
-        namespace = run_program(source, "candidate")
+        code = compile(source, "<program>", "exec", dont_inherit=True)
+        namespace = run_program(code, "candidate")
         answer = f"h{{{_kinds_of(namespace)}}}"
     except BaseException as error:
         answer = _raised(error)
@@ -147,7 +156,7 @@ def _arguments_of(error: BaseException, text: str) -> "str | None":
 
 def run_shared(source: str, extra: "dict[str, Any]") -> Report:
     """Run the program, then the test's code in the program's namespace."""
-    namespace = run_program(source, "candidate")
+    namespace = run_program(compiled(source), "candidate")
     entry_point, code = extra["entry_point"], extra["code"]
     if entry_point is not None:
         require_name(namespace, entry_point)
@@ -165,7 +174,7 @@ def run_stdin(source: "str | CodeType", extra: "dict[str, Any]") -> Report:
     while offset < len(data):  # an empty file until now; its beginning stays where reading begins
         offset += os.pwrite(0, data[offset:], offset)
     try:
-        run_program(source, "__main__")
+        run_program(compiled(source), "__main__")
     except SystemExit as error:
         if error.code not in (None, 0):
             finish_script()  # what it has printed may still count
@@ -176,7 +185,7 @@ def run_stdin(source: "str | CodeType", extra: "dict[str, Any]") -> Report:
 
 def run_call(source: "str | CodeType", extra: "dict[str, Any]") -> Report:
     """Run the program, call its function, give back what it returned as JSON."""
-    namespace = run_program(source, "candidate")
+    namespace = run_program(compiled(source), "candidate")
     owner, _, name = extra["function"].rpartition(".")
     require_name(namespace, owner or name)
     function = getattr(namespace[owner](), name) if owner else namespace[name]
@@ -208,20 +217,21 @@ def require_name(namespace: "dict[str, Any]", name: str) -> None:
         raise NameError(f"the program defines no {name!r}")
 
 
-def compiled(source: "str | CodeType") -> "CodeType":
+def compiled(source: "str | CodeType") -> CodeType:
     """The program's code, whatever form it comes in."""
     if type(source) is CodeType:
         return source
     return compile(source, "<program>", "exec", dont_inherit=True)
 
 
-def run_program(source: "str | CodeType", name: str) -> "dict[str, Any]":
+def run_program(code: CodeType, name: str) -> "dict[str, Any]":
     """Execute the program as a module of this name; return its namespace."""
     module = ModuleType(name)
     sys.modules[name] = module  # dataclasses, pickle and the like look it up
-    module.__dict__["__builtins__"] = sys.modules["builtins"]
-    exec(compiled(source), module.__dict__)
-    return module.__dict__
+    namespace = module.__dict__
+    namespace["__builtins__"] = sys.modules["builtins"]
+    exec(code, namespace)
+    return namespace
 
 
 def finish_script() -> None:

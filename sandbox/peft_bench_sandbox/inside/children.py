@@ -1,24 +1,26 @@
 """Children of a zygote: forked, sealed, given what they may use, and cleaned up after."""
 
+import ctypes
 import fcntl
 import gc
 import marshal
 import os
-import resource
 from _socket import socketpair
 
-from . import batch, candidate
-from .frames import read_whole
+from . import batch, candidate, kernel
 from .seal import Seal
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any, NoReturn
+    from collections.abc import Callable, Iterable
+    from typing import Any
 
 MOST_CHILDREN = 256
 _SPARE = 64  # memory files kept for the next children
 # Limits that do not hamper the zygote: set once, for it and all its children.
-_INHERITED = (resource.RLIMIT_NPROC, resource.RLIMIT_MEMLOCK, resource.RLIMIT_MSGQUEUE)
+_INHERITED = (
+    kernel.RLIMIT_NPROC, kernel.RLIMIT_MEMLOCK, kernel.RLIMIT_MSGQUEUE, kernel.RLIMIT_FSIZE
+)  # fmt: skip
 SCRIPTS = ("stdin", "scripts")  # kinds of run that read standard input and are judged by output
 FAILED_SETUP = 5  # the descriptor a child tells its setup's failure on
 
@@ -27,16 +29,17 @@ class Child:
     """A forked child with its job.
 
     files: what it has as descriptors 0, 1, 2 and, unless a judge calls it, 4. channel: our copy of
-    its descriptor 3, the socket to its judge; -1 if it has none. judge: the other end.
+    its descriptor 3, the socket to its judge; -1 if it has none. judge: the other end. job: a file
+    of so many bytes.
     """
 
     __slots__ = (
         "active", "cause", "channel", "cpu_at_check", "failure", "files", "job", "judge", "kind",
-        "last_cpu", "next_check", "number", "slot", "start",
+        "last_cpu", "next_check", "number", "size", "slot", "start",
     )  # fmt: skip
 
-    def __init__(self, number: int, kind: str, job: int, slot: "int | None") -> None:
-        self.number, self.kind, self.job, self.slot = number, kind, job, slot
+    def __init__(self, number: int, kind: str, size: int, job: int, slot: "int | None") -> None:
+        self.number, self.kind, self.size, self.job, self.slot = number, kind, size, job, slot
         self.files: tuple[int, ...] = ()
         self.channel = self.judge = -1
         self.cause, self.failure, self.active = "itself", "", True
@@ -53,29 +56,37 @@ class Children:
         self._closes = "descriptors" not in without
         self._cleans = "cleaning" not in without
         limited = plan["rlimits"] if "rlimits" not in without else []
-        self.rlimits = [(what, _lowered(what, value)) for what, value in limited]
-        for what, pair in self.rlimits:
+        # Of a child alone, each as the call that sets it.
+        self.limits: dict[int, tuple[object, ...]] = {}
+        for what, value in limited:
+            lowered = min(value, kernel.limit(what)[1])
             if what in _INHERITED:
-                resource.setrlimit(what, pair)
-        self.rlimits = [(what, pair) for what, pair in self.rlimits if what not in _INHERITED]
+                kernel.limit(what, (lowered, lowered))
+            else:
+                self.limits[what] = kernel.limit_call(what, (lowered, lowered))
+        self._own_limits = tuple(self.limits.values())
         self.alive: dict[int, Child] = {}
+        self._folders = [os.fsencode(slot) for slot in seal.slots]
         self._slots = list(range(len(seal.slots)))
         self._spare: list[int] = []  # empty memory files
         self._file_flags = 0
         self._looks: dict[int, tuple[int, ...]] = {}  # of a memory file when it was new
         self._null = os.open("/dev/null", os.O_RDWR)
-        self.failed, self.failed_in = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        os.dup2(self._null, 0)  # ours was opened outside the seal
+        self.failed, writer = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        os.dup2(writer, FAILED_SETUP)  # where every child has it
+        os.close(writer)
 
     def room(self) -> int:
         """How many more may be forked."""
         return (len(self.seal.slots) or MOST_CHILDREN) - len(self.alive)
 
-    def prepare(self, number: int, kind: str, job: int) -> Child:
+    def prepare(self, number: int, kind: str, size: int, job: int) -> Child:
         """What a child is going to have."""
         slot = self._slots.pop() if self._slots else None
         if slot is not None:
             self.seal.prepare(slot)
-        child, file = Child(number, kind, job, slot), self._memory_file
+        child, file = Child(number, kind, size, job, slot), self._memory_file
         if kind == "serve":
             ours, theirs = socketpair()
             child.judge, child.channel = ours.detach(), theirs.detach()
@@ -93,9 +104,10 @@ class Children:
         Raises:
             OSError: the system has no room for it.
         """
+        become = self.become
         pid = os.fork()
         if pid == 0:
-            self.become(child)
+            become(child, self._own_limits)
         os.close(child.job)
         self.alive[pid] = child
         return pid
@@ -108,49 +120,86 @@ class Children:
         self._looks[fd] = _look_of(fd)
         return fd
 
-    def become(self, child: Child) -> "NoReturn":
+    def become(
+        self,
+        child: Child,
+        limits: "Iterable[tuple[object, ...]]",
+        last: int = 0x7FFFFFFF,
+        leave: "Callable[[int], object]" = os._exit,
+    ) -> None:
         """In the child: seal, read the job, run the candidate. Never returns.
 
-        Every object touched here is a page copied: few steps, none of them general.
+        Every object touched here is a page copied: few steps, none of them general. Standard input
+        is the zygote's own, the null device, where a kind has nothing to read. last, leave: only
+        an exercise gives others.
         """
         code = 1
         try:
             try:
-                dup2, files = os.dup2, child.files
-                dup2(self.failed_in, FAILED_SETUP)
-                dup2(files[0], 0)
+                dup2, files, kind = os.dup2, child.files, child.kind
                 dup2(files[1], 1)
                 dup2(files[2], 2)
-                if child.channel >= 0:
+                if kind == "serve":
                     dup2(child.channel, candidate.CHANNEL)
                 else:
+                    dup2(files[0], 0)
                     dup2(files[3], candidate.REPORT)
                 # The job is for this process alone: what others inherit never held it.
-                kind, source, extra = marshal.loads(read_whole(child.job))
-                self.set_up(child.slot, self.rlimits)
+                job = os.pread(child.job, child.size, 0)
+                self.set_up(child.slot, limits, last)
+                _, source, extra = marshal.loads(job)
             except BaseException as error:
                 self.tell_failure(error)
                 raise
-            self.is_set_up()
-            (batch if kind in batch.KINDS else candidate).run(kind, source, extra)
+            # The last acts before foreign code runs.
+            os.close(FAILED_SETUP)
+            gc.enable()
+            if kind == "serve":
+                candidate.serve(source)
+            else:
+                (batch if kind in batch.KINDS else candidate).run(kind, source, extra)
             code = 0
         finally:
-            os._exit(code)
+            leave(code)
 
-    def set_up(self, slot: "int | None", rlimits: "list[tuple[int, tuple[int, int]]]") -> None:
-        """Seal a child whose first descriptors are its own; close the others."""
+    def set_up(
+        self,
+        slot: "int | None",
+        limits: "Iterable[tuple[object, ...]]",
+        last: int = 0x7FFFFFFF,
+    ) -> None:
+        """Seal a child whose first descriptors are its own; close the others. Raises OSError."""
         if slot is not None:
-            os.chdir(self.seal.slots[slot])
-        for what, pair in rlimits:
-            resource.setrlimit(what, pair)
+            os.chdir(self._folders[slot])
+        raw = kernel.raw
+        for limit in limits:
+            if raw(*limit) != 0:
+                raise OSError(ctypes.get_errno(), "prlimit64")
         self.seal.seal_child(slot)
         if self._closes:
-            os.closerange(FAILED_SETUP + 1, 0x7FFFFFFF)
+            os.closerange(FAILED_SETUP + 1, last)
 
-    def is_set_up(self) -> None:
-        """The last act before foreign code runs."""
-        os.close(FAILED_SETUP)
-        gc.enable()
+    def rehearse(self, kind: str, source: str, extra: "dict[str, Any]", channel: int) -> None:
+        """Do in this process all that a child does, but for the seal and its end.
+
+        See warm.exercise, and `Seal.idle`.
+        """
+        slot = 0 if self.seal.slots else None
+        if slot is not None:
+            self.seal.prepare(slot)
+        job = marshal.dumps((kind, source, extra))
+        child = Child(0, kind, len(job), os.memfd_create("job"), slot)
+        os.write(child.job, job)
+        child.files, child.channel = (self._null, self._null, 2, self._null), channel
+        nothing = (kernel.NOTHING,) * len(self.limits)
+        failed_setup = os.dup(FAILED_SETUP)
+        self.seal.idle(lambda: self.become(child, nothing, FAILED_SETUP, int))
+        gc.disable()
+        os.dup2(failed_setup, FAILED_SETUP)
+        os.close(failed_setup)
+        os.close(child.job)
+        if slot is not None:
+            os.chdir("/")
 
     def tell_failure(self, error: BaseException) -> None:
         """In a child that could not be set up: tell the zygote why."""
@@ -199,11 +248,3 @@ def _look_of(fd: int) -> "tuple[int, ...]":
     """What a program can see of a file that others had, but for its content."""
     seen = os.fstat(fd)
     return seen.st_size, seen.st_mode, seen.st_atime_ns, seen.st_mtime_ns, seen.st_ctime_ns
-
-
-def _lowered(what: int, value: int) -> "tuple[int, int]":
-    """A limit for good, or the inherited one where that is lower."""
-    _, ceiling = resource.getrlimit(what)
-    if ceiling != resource.RLIM_INFINITY:
-        value = min(value, ceiling)
-    return value, value

@@ -42,15 +42,6 @@ def read_frame(fd: int) -> bytes:
     return data[_LENGTH:]
 
 
-def read_whole(fd: int) -> bytes:
-    """A file from its beginning to its end, whatever its position is."""
-    size = os.fstat(fd).st_size
-    data = os.pread(fd, size, 0)
-    while len(data) < size:
-        data += os.pread(fd, size - len(data), len(data))
-    return data
-
-
 class Frames:
     """Reads frames from a descriptor, each of at most `most` bytes."""
 

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from mmap import mmap
     from typing import Any
 
-_KEPT = 128  # compiled tests kept for the next sample of the same problem
+_KEPT = 1 << 20  # characters of tests that are kept compiled for the next sample of their problem
 _ONLY_AST = _ast.PyCF_ONLY_AST
 _PROF = 2  # ITIMER_PROF: CPU time; its signal ends the process whatever it is doing
 # Names whose use may change the process for the next test.
@@ -151,6 +151,8 @@ class Judgement:
         if not frame:
             raise self._end("gone", "the program left its test")
         letter, text = chr(frame[0]), frame[1:].decode("ascii", "replace")
+        if letter == "v":
+            return letter, text
         if letter == "x":
             raise self._exception(text)
         for told, outcome in (("n", "wrong"), ("e", "exited"), ("m", "memory")):
@@ -223,7 +225,9 @@ class Judgement:
         if self.over:  # the test caught the end and goes on
             raise Over
         try:
-            if arguments is None or is_marshalled_whole((arguments, keywords)):
+            if arguments is None or (
+                is_marshalled_whole(arguments) and (not keywords or is_marshalled_whole(keywords))
+            ):
                 request = marshal.dumps((name, arguments, keywords))
             else:
                 request = marshal.dumps((name, encode((arguments, keywords)), None))
@@ -273,7 +277,7 @@ def serve(link: Link, replied: "mmap") -> None:
     """Judge what the caller sends until it has no more, or until this process has changed."""
     link.sock.setblocking(True)
     kept: dict[str, Test] = {}
-
+    size = 0
     while True:
         try:
             messages = link.receive()
@@ -285,9 +289,12 @@ def serve(link: Link, replied: "mmap") -> None:
             lasting = False
             try:
                 if source not in kept:
-                    if len(kept) >= _KEPT:
-                        kept.clear()
+                    while kept and size + len(source) > _KEPT:
+                        oldest = next(iter(kept))
+                        size -= len(oldest)
+                        del kept[oldest]
                     kept[source] = Test(source)
+                    size += len(source)
                 judgement = Judgement(kept[source], entry_point, fd, most, replied)
                 outcome, message = judgement.run(source)
                 lasting = judgement.lasting or len(sys.modules) != modules

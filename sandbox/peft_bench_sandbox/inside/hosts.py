@@ -1,12 +1,15 @@
-"""The judges' side of a zygote: forks their processes and tells how they ended."""
+"""The judges' side of a zygote: forks their processes and tells how they ended.
+
+Loaded where judges are forked alone: what is loaded, every child has to map.
+"""
 
 import _signal  # type: ignore[import-not-found]  # signal itself loads enum
-import mmap
+import gc
 import os
-import resource
 from _socket import socket, socketpair
+from mmap import mmap
 
-from . import candidate, host
+from . import candidate, host, kernel
 from .children import FAILED_SETUP, Children
 from .link import Closed, Link
 
@@ -22,11 +25,11 @@ class Hosts:
     def __init__(self, link: Link, children: Children) -> None:
         self._link = link
         self._children = children
-        self.alive: dict[int, tuple[int, mmap.mmap]] = {}
+        self.alive: dict[int, tuple[int, mmap]] = {}
 
     def start(self, number: int) -> None:
         """Fork a judge's process; its socket goes to the caller."""
-        replied = mmap.mmap(-1, mmap.PAGESIZE)
+        replied = mmap(-1, 1)
         ours, theirs = socketpair()
         try:
             pid = os.fork()
@@ -53,22 +56,22 @@ class Hosts:
             self._link.send(("gone", number, exit_code, replied[0]))
             replied.close()
 
-    def _become(self, sock: socket, replied: mmap.mmap) -> "NoReturn":
+    def _become(self, sock: socket, replied: mmap) -> "NoReturn":
         children = self._children
         code = 1
         try:
-            os.dup2(children.failed_in, FAILED_SETUP)
             null = os.open("/dev/null", os.O_RDWR)
             for number in (0, 1, 2, candidate.REPORT):
                 os.dup2(null, number)
             os.dup2(sock.detach(), candidate.CHANNEL)
-            own = [limit for limit in children.rlimits if limit[0] != resource.RLIMIT_CPU]
+            own = [call for what, call in children.limits.items() if what != kernel.RLIMIT_CPU]
             try:
                 children.set_up(None, own)
             except BaseException as error:
                 children.tell_failure(error)
                 raise
-            children.is_set_up()
+            os.close(FAILED_SETUP)
+            gc.enable()
             host.serve(Link(socket(fileno=candidate.CHANNEL)), replied)
             code = 0
         except Closed:

@@ -99,8 +99,14 @@ _libc.syscall.restype = ctypes.c_long
 PR_SET_PDEATHSIG = 1
 PR_SET_DUMPABLE = 4
 PR_SET_NO_NEW_PRIVS = 38
+RLIMIT_CPU, RLIMIT_FSIZE, RLIMIT_CORE, RLIMIT_NPROC = 0, 1, 4, 6
+RLIMIT_NOFILE, RLIMIT_MEMLOCK, RLIMIT_MSGQUEUE = 7, 8, 12
+NO_LIMIT = (1 << 64) - 1
 SIGINT = 2
 SIGKILL = 9
+
+NOTHING = (ctypes.c_long(NUMBERS.get("sched_yield", -1)),)
+"""What `raw` is given for a call that changes nothing."""
 
 _CAPABILITY_VERSION_3 = 0x20080522
 
@@ -124,6 +130,23 @@ def call(name: str, *args: int | bytes | ctypes.Array[ctypes.c_char] | None) -> 
 def prctl(option: int, value: int) -> None:
     """prctl with one argument. Raises OSError."""
     call("prctl", option, value, 0, 0, 0)
+
+
+def limit_call(what: int, pair: tuple[int, int]) -> tuple[object, ...]:
+    """What `raw` is to be given to set a limit of this process: made before, for many children.
+
+    The module `resource` would be another library for every child to map.
+    """
+    words = b"".join([value.to_bytes(8, "little") for value in pair])
+    return ctypes.c_long(NUMBERS["prlimit64"]), ctypes.c_long(0), ctypes.c_long(what), words, None
+
+
+def limit(what: int, pair: tuple[int, int] | None = None) -> tuple[int, int]:
+    """A limit of this process, soft and hard, as it was before a pair was set. Raises OSError."""
+    words = None if pair is None else b"".join([value.to_bytes(8, "little") for value in pair])
+    was = ctypes.create_string_buffer(16)
+    call("prlimit64", 0, what, words, was)
+    return int.from_bytes(was.raw[:8], "little"), int.from_bytes(was.raw[8:], "little")
 
 
 def drop_capabilities() -> None:

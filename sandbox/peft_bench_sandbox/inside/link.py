@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 _CHUNK = 1 << 14
 _INT = 4
 _CLOEXEC = 0x40000000  # MSG_CMSG_CLOEXEC: a descriptor is not for processes the caller starts
-_ROOM = 64 * 24  # ancillary data for up to 64 descriptors a read
+_MOST_FDS = 64
+_ROOM = _MOST_FDS * 24  # ancillary data for so many descriptors a read
 
 
 class Closed(Exception):
@@ -24,10 +25,14 @@ class Closed(Exception):
 
 
 class Link:
-    """One end of the socket. Never blocks; `pending` tells whether `flush` has work left."""
+    """One end of the socket. Never blocks; `pending` tells whether `flush` has work left.
 
-    def __init__(self, sock: socket) -> None:
+    gathers: nothing is sent before `flush`, but then together: who is waked once runs once.
+    """
+
+    def __init__(self, sock: socket, *, gathers: bool = False) -> None:
         sock.setblocking(False)
+        self.gathers = gathers
         self.sock = sock
         self.fd = sock.fileno()
         self._in = bytearray()
@@ -46,11 +51,14 @@ class Link:
         """
         data = marshal.dumps((*message, len(fds)))
         self._out.append((memoryview(len(data).to_bytes(_INT, "little") + data), fds))
-        self.flush()
+        if not self.gathers:
+            self.flush()
 
     def flush(self) -> None:
         """Raises: Closed: the other end is gone."""
         while self._out:
+            if len(self._out) > 1:
+                self._join()
             view, fds = self._out[0]
             try:
                 if fds:
@@ -68,6 +76,18 @@ class Link:
                 self._out[0] = (view[sent:], ())
             else:
                 del self._out[0]
+
+    def _join(self) -> None:
+        """Make one of the first messages, with no more descriptors than are read at once."""
+        count = held = 0
+        for _, fds in self._out:
+            held += len(fds)
+            if count and held > _MOST_FDS:
+                break
+            count += 1
+        first = self._out[:count]
+        joined = memoryview(b"".join([view for view, _ in first]))
+        self._out[:count] = [(joined, tuple([fd for _, fds in first for fd in fds]))]
 
     def receive(self) -> "list[tuple[Any, ...]]":
         """The messages that are there; each with a tuple of its descriptors as last item.

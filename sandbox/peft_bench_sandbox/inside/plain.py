@@ -179,6 +179,10 @@ _BASES = (
 )
 
 
+# json.loads without what is around it.
+_scan: "Callable[[str, int], tuple[Any, int]]" = json.JSONDecoder().scan_once  # type: ignore[attr-defined]
+
+
 def decode(text: str) -> "Any":
     """The value of a text, which may be hostile.
 
@@ -186,9 +190,13 @@ def decode(text: str) -> "Any":
         Malformed: the text is not what `encode` writes.
     """
     try:
-        value = json.loads(text)
+        value, end = _scan(text, 0)
+        if end != len(text):
+            raise Malformed("no plain data: more than one value")
         return value if "{" not in text else _built(value)
-    except (ValueError, TypeError, LookupError, ArithmeticError, RecursionError) as error:
+    except (
+        ValueError, TypeError, LookupError, ArithmeticError, RecursionError, StopIteration
+    ) as error:  # fmt: skip
         raise Malformed(f"no plain data: {error}") from None
 
 
@@ -266,13 +274,14 @@ def is_marshalled_whole(value: "Any") -> bool:
     kind = type(value)
     if kind in _MARSHALLED:
         return True
-    if kind in (list, tuple, set, frozenset):
-        return all(map(is_marshalled_whole, value))
     if kind is dict:
-        return all(map(is_marshalled_whole, value)) and all(
-            map(is_marshalled_whole, value.values())
-        )
-    return False
+        return _are_marshalled_whole(value) and _are_marshalled_whole(value.values())
+    return kind in _HOLDING and _are_marshalled_whole(value)
+
+
+def _are_marshalled_whole(values: "Any") -> bool:
+    return _MARSHALLED.issuperset(map(type, values)) or all(map(is_marshalled_whole, values))
 
 
 _MARSHALLED = frozenset((type(None), bool, int, float, complex, str, bytes))
+_HOLDING = frozenset((list, tuple, set, frozenset))

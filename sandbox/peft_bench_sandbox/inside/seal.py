@@ -9,12 +9,12 @@ from __future__ import annotations
 import ctypes
 import errno
 import os
-import resource
 
 from . import filters, kernel, landlock, namespaces, roots
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any
 
 _METADATA = """chmod fchmod fchmodat fchmodat2 utimensat utime utimes futimesat chown fchown lchown
@@ -175,9 +175,19 @@ class Seal:
         if ruleset >= 0 and kernel.raw(self._restrict, ruleset, 0) != 0:
             raise OSError(ctypes.get_errno(), "landlock_restrict_self")
         if self._program is not None:
-            self._pid.value = os.getpid()
+            self._pid[0] = os.getpid()
             if kernel.raw(self._seccomp, 1, 0, self._program.fprog) != 0:
                 raise OSError(ctypes.get_errno(), "seccomp")
+
+    def idle(self, step: Callable[[], None]) -> None:
+        """Do a step within which `seal_child` asks the kernel for nothing, whatever it says."""
+        kept = self._restrict, self._seccomp, self._die_alone
+        [harmless] = kernel.NOTHING
+        self._restrict, self._seccomp, self._die_alone = harmless, harmless, False
+        try:
+            step()
+        finally:
+            self._restrict, self._seccomp, self._die_alone = kept
 
     def clean(self, slot: int) -> None:
         """Empties a slot whose child is gone, whatever tree it left. Raises OSError."""
@@ -228,12 +238,10 @@ class Seal:
 
     @staticmethod
     def _need_descriptors(count: int) -> None:
-        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-        wanted = count + _SPARE_DESCRIPTORS
-        if hard != resource.RLIM_INFINITY:
-            wanted = min(wanted, hard)
+        soft, hard = kernel.limit(kernel.RLIMIT_NOFILE)
+        wanted = min(count + _SPARE_DESCRIPTORS, hard)
         if soft < wanted:
-            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+            kernel.limit(kernel.RLIMIT_NOFILE, (wanted, hard))
 
     def _filter(self) -> None:
         """Attaches the zygote's filter and prepares the children's."""
@@ -244,8 +252,8 @@ class Seal:
         program = filters.Program(code)
         place = filters.pid_at(code, _UNKNOWN_PID)
         # Without a place nothing compares with the pid, and what is patched is nothing.
-        at = (program.data, place) if place is not None else (bytearray(4), 0)
-        self._pid = ctypes.c_uint32.from_buffer(*at)
+        data, at = (program.data, place) if place is not None else (bytearray(4), 0)
+        self._pid = memoryview(data)[at : at + 4].cast("I")
         own = filters.zygote_filter(kernel.MACHINE, self._own_root, self._left.calls, shut)
         filters.Program(own).attach()
         self._program = program

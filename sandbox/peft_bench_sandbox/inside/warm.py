@@ -1,20 +1,26 @@
 """What a zygote does once so that no child has to: imports, first use, a plain script's look."""
 
+import ctypes
 import marshal
 import os
-import resource
 import sys
 from _sitebuiltins import Quitter
 from _socket import socketpair
-from contextlib import suppress
 
-from . import candidate
+from . import candidate, kernel
+from .children import Children
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-_TIMES = 20
+_TIMES = 12  # the interpreter looks at code that has run eight times
+_held: "list[Any]" = []
+# Of CPython's obmalloc.c; if they are others, no harm is done.
+_POOL, _POOL_HEAD, _ALIGNED, _SMALLEST_LARGE = 1 << 14, 48, 16, 513
+_LONG = 1_000_000  # no number that Python keeps
+_LARGE = [1 << bits for bits in range(16, 10, -1)]
+_MOST_HELD = 1 << 18  # bytes of one size
 _CALLS: "list[Any]" = [("work", ([1.0, 2.0],), {}), ("Thing", ("a",), {}), ("lost", None, None)]
 # Compiles and runs a bit of everything: what is built at first use is built before the fork.
 _EXERCISE = '''
@@ -54,6 +60,7 @@ def count(n):
 
 assert work([1.0, 2.5]) and Thing("thing").long and list(count(3)) and math.pi > 3
 '''
+_SHORT = "import math\nclass Thing(list): pass\ndef work(numbers): return [*numbers, 1]\n"
 
 
 def load(modules: "list[str]", paths: "list[str]") -> None:
@@ -86,7 +93,7 @@ def prepare(plan: "dict[str, Any]") -> None:
     builtins = sys.modules["builtins"].__dict__
     for name in ("exit", "quit"):  # the site module, left out by -S, would add them
         builtins[name] = Quitter(name, "Ctrl-D (i.e. EOF)")
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    kernel.limit(kernel.RLIMIT_CORE, (0, 0))
     _set_thread_stack()
 
 
@@ -104,35 +111,66 @@ def _set_thread_stack(size: int = 8 << 20) -> None:
 
 
 def exercise() -> None:
-    """Use the compiler, the interpreter and a candidate's own code, until nothing is first use.
-
-    The interpreter rewrites code that it runs often; what it would write in every child, it
-    writes here. Descriptors 3 and 4 are free for it: nothing has been forked yet.
-    """
+    """Use the compiler and the interpreter, until nothing is first use; seed chance the same."""
     code = compile(_EXERCISE, "<exercise>", "exec", dont_inherit=True)
     for _ in range(_TIMES):
         exec(code, {"__name__": "exercise"})
-        with suppress(AssertionError):
+        try:
             exec(compile("assert False", "<exercise>", "exec", dont_inherit=True), {})
-        ours, theirs = socketpair()
-        os.dup2(theirs.fileno(), candidate.CHANNEL)
-        theirs.close()
-        calls: list[Any] = [
-            ("work", ([1.0, 2.0],), {}),
-            ("Thing", ("a",), {}),
-            ("lost", None, None),
-        ]
-        for call in calls:
-            request = marshal.dumps(call)
-            ours.send(len(request).to_bytes(4, "little") + request)
-        ours.shutdown(1)
-        candidate.run("serve", _EXERCISE, {})
-        ours.close()
-        null = os.open("/dev/null", os.O_RDWR)
-        os.dup2(null, candidate.CHANNEL)
-        os.dup2(null, candidate.REPORT)
-        os.close(null)
-        candidate.run("call", _EXERCISE, {"function": "work", "args": [[1.0]]})
-    sys.modules.pop("candidate", None)
+        except AssertionError:
+            continue
     if "random" in sys.modules:
         sys.modules["random"].seed(0)
+
+
+def rehearse(children: Children) -> None:
+    """Do what a child does before and after its program.
+
+    The interpreter rewrites code that it runs often; what it would write in every child, it
+    writes here. A child's descriptors are free for it: nothing has been forked yet.
+    """
+    requests = [marshal.dumps(call) for call in _CALLS]
+    frames = b"".join([len(request).to_bytes(4, "little") + request for request in requests])
+    for time in range(_TIMES):
+        source = _SHORT if time else _EXERCISE
+        ours, theirs = socketpair()
+        ours.send(frames)
+        ours.shutdown(1)
+        children.rehearse("serve", source, {}, theirs.fileno())
+        ours.close()
+        theirs.close()
+        children.rehearse("call", source, {"function": "work", "args": [[1.0]]}, -1)
+    null = os.open("/dev/null", os.O_RDWR)
+    os.dup2(null, candidate.CHANNEL)
+    os.close(null)
+    sys.modules.pop("candidate", None)
+    candidate.Reserve.make()
+
+
+def fill_holes() -> None:
+    """Take the memory that lies free between what is in use, for good.
+
+    A child that writes to a page which it shares with this process has it copied. What it makes
+    anew would fill the holes of a hundred such pages; without holes, it comes to lie together.
+    """
+    for size in range(_ALIGNED * 2, _SMALLEST_LARGE, _ALIGNED):
+        _fill_pools(size)
+    malloc = ctypes.CDLL(None).malloc
+    malloc.restype = ctypes.c_size_t
+    highest = 0
+    for size in (*_LARGE, *range(1032, _ALIGNED, -_ALIGNED)):
+        for _ in range(_MOST_HELD // size):
+            place = malloc(ctypes.c_size_t(size))
+            if place > highest:  # beyond all that was free
+                highest = place
+                break
+
+
+def _fill_pools(size: int) -> None:
+    """Python's own allocator has pools of blocks of one size; where one begins, none was free."""
+    for number in range(_MOST_HELD // size):
+        # A whole number is the smallest of these; bytes have a head of 33.
+        block = bytes(size - 33) if size > _ALIGNED * 2 else _LONG + number
+        if id(block) % _POOL == _POOL_HEAD:
+            return
+        _held.append(block)

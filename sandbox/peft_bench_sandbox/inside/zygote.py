@@ -20,13 +20,14 @@ from _socket import socket
 
 from . import candidate, warm
 from .children import SCRIPTS, Child, Children
-from .hosts import Hosts
 from .link import Closed, Link
 from .seal import enter
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
+
+    from .hosts import Hosts
 
 TICK_S = 0.05
 _BATCH = 4  # children forked in a row
@@ -37,12 +38,15 @@ _CPU_CLOCK = 2
 
 
 class Zygote:
-    """Runs jobs in children: as many at once as the machine is idle for."""
+    """Runs jobs in children: as many at once as the machine is idle for. hosts: of judges alone."""
 
-    def __init__(self, link: Link, children: Children, plan: "dict[str, Any]") -> None:
+    def __init__(
+        self, link: Link, children: Children, hosts: "Hosts | None", plan: "dict[str, Any]"
+    ) -> None:
         self.link = link
         self.children = children
-        self.hosts = Hosts(link, children)
+        self.hosts = hosts
+        self.judges = hosts.alive if hosts else {}
         self._kills = "kill at end" not in plan["without_own"]
         self._cpu_s: float = plan["limits"]["cpu_s"]
         self._wall_s: float = plan["limits"]["wall_s"]
@@ -62,7 +66,9 @@ class Zygote:
         Raises: Closed: the caller is gone.
         """
         writing = False
+        self.link.gathers = True
         while True:
+            self.link.flush()
             if self.link.pending != writing:
                 writing = not writing
                 wanted = select.EPOLLIN | (select.EPOLLOUT if writing else 0)
@@ -81,7 +87,7 @@ class Zygote:
                     self._epoll.unregister(fd)
                     if self._kills:
                         self._end(pid, "judged")
-            if self.children.alive or self.hosts.alive:
+            if self.children.alive or self.judges:
                 self._reap()
             now = time.monotonic()
             if now >= self._next_tick:
@@ -95,10 +101,8 @@ class Zygote:
         what = message[0]
         if what == "run":
             self._queue.append(message)
-        elif what == "host":
-            self.hosts.start(message[1])
-        elif what == "kill":
-            self.hosts.kill(message[1])
+        elif self.hosts is not None:
+            (self.hosts.start if what == "host" else self.hosts.kill)(message[1])
 
     # Runs
 
@@ -110,7 +114,9 @@ class Zygote:
         children = self.children
         count = min(most, len(self._queue), children.room())
         jobs, self._queue = self._queue[:count], self._queue[count:]
-        prepared = [children.prepare(number, kind, fds[0]) for _, number, kind, fds in jobs]
+        prepared = [
+            children.prepare(number, kind, size, fds[0]) for _, number, kind, size, fds in jobs
+        ]
         forked = []
         for child in prepared:
             child.start = time.monotonic()
@@ -133,7 +139,8 @@ class Zygote:
         if child.judge >= 0:
             os.close(child.judge)
         if self._running or self.children.alive:
-            self._queue.insert(0, ("run", child.number, child.kind, (child.job,)))
+            again = "run", child.number, child.kind, child.size, (child.job,)
+            self._queue.insert(0, again)
         else:
             os.close(child.job)
             self._refused = False
@@ -160,7 +167,8 @@ class Zygote:
             if exit_code == 1:  # perhaps because it could not be set up
                 self.children.note_failures()
             if (child := self.children.alive.pop(pid, None)) is None:
-                self.hosts.ended(pid, exit_code)
+                if self.hosts is not None:
+                    self.hosts.ended(pid, exit_code)
                 continue
             self._refused = False
             self._report(child, exit_code, usage)
@@ -169,7 +177,10 @@ class Zygote:
         wall_s = time.monotonic() - child.start
         self._active -= child.active
         self._running -= 1
-        self._channels.pop(child.channel, None)
+        if self._channels.pop(child.channel, 0):
+            # Closing is not enough: while a sibling still holds a copy, its end would be told
+            # under this number, which by then may be another child's channel.
+            self._epoll.unregister(child.channel)
         _, out, err, *answers = child.files
         out_size, err_size = os.lseek(out, 0, os.SEEK_CUR), os.lseek(err, 0, os.SEEK_CUR)
         # Files go to the caller unread: later children inherit what is read here.
@@ -258,18 +269,29 @@ def main() -> None:
         continue  # it comes in parts
     (_, plan, _), *early = messages
     try:
+        make_hosts: type[Hosts] | None = None
+        if not plan["candidates"]:
+            from . import hosts
+
+            make_hosts = hosts.Hosts
         warm.load(plan["preload"], plan["paths"])
         seal = enter(plan)
         warm.prepare(plan)
-        zygote = Zygote(link, Children(seal, plan), plan)
+        children = Children(seal, plan)
+        own = make_hosts(link, children) if make_hosts else None
+        zygote = Zygote(link, children, own, plan)
         candidate.Bounds.message_bytes = plan["limits"]["message_bytes"]
         candidate.Bounds.output_bytes = plan["limits"]["output_bytes"]
-        warm.exercise()
         seal.finish()
+        warm.exercise()
+        if plan["candidates"]:
+            warm.rehearse(children)
         for name in [name for name in sys.modules if name.partition(".")[0] == __package__]:
             del sys.modules[name]  # no program has any use for these
         gc.collect()
         gc.disable()
+        if plan["candidates"]:
+            warm.fill_holes()
         gc.freeze()
     except Exception as error:
         link.send(("failed", candidate.describe(error)))
@@ -281,6 +303,6 @@ def main() -> None:
     try:
         zygote.run()
     except Closed:  # the caller is gone or has enough
-        for pid in (*zygote.children.alive, *zygote.hosts.alive):
+        for pid in (*zygote.children.alive, *zygote.judges):
             os.kill(pid, _signal.SIGKILL)
         os._exit(0)

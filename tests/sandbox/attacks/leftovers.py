@@ -175,9 +175,11 @@ def tellers_and_hearers() -> list[Program]:
 LINGER = (
     MARK
     + """
-import os, threading, time
-def wait(*_): time.sleep(3)
-os._exit = wait
+import sys, threading, time
+def wait(): time.sleep(3)
+ours = sys._getframe().f_back.f_globals
+read_frame = ours["read_frame"]
+ours["read_frame"] = lambda *told: read_frame(*told) or wait()
 threading.Thread(target=wait).start()
 name_process({marker!r})
 def answer(): return 7

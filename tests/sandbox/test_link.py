@@ -1,0 +1,73 @@
+"""Messages between our own processes: order, descriptors, and what a full socket does to both."""
+
+from __future__ import annotations
+
+import os
+import socket
+import sys
+from collections.abc import Iterator
+
+import pytest
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the links are Linux's")
+
+from peft_bench_sandbox.inside.link import Closed, Link  # noqa: E402
+from peft_bench_sandbox.switchboard import Switchboard  # noqa: E402
+
+Pair = tuple[Link, Link]
+
+
+@pytest.fixture(params=[False, True], ids=["at once", "gathered"])
+def pair(request: pytest.FixtureRequest) -> Iterator[Pair]:
+    ours, theirs = socket.socketpair()
+    links = Link(ours, gathers=request.param), Link(theirs)
+    yield links
+    for link in links:
+        link.close()
+
+
+def test_messages_arrive_in_order_each_with_its_own_descriptors(pair: Pair) -> None:
+    ours, theirs = pair
+    read_end, write_end = os.pipe()
+    sent, got = 300, []
+    for number in range(sent):  # far more than the socket holds, and descriptors than one read
+        fds = [os.dup(read_end), os.dup(write_end)] if number % 2 else []
+        ours.send((number, "x" * (number * 37 % 5000)), *fds)
+    while len(got) < sent:
+        ours.flush()
+        got += theirs.receive()
+    assert [message[:2] for message in got] == [(n, "x" * (n * 37 % 5000)) for n in range(sent)]
+    assert [len(fds) for *_, fds in got] == [2 * (n % 2) for n in range(sent)]
+    for number, _, fds in got:
+        if fds:
+            os.write(fds[1], bytes([number % 256]))
+            assert os.read(read_end, 1) == bytes([number % 256])
+            os.close(fds[0])
+            os.close(fds[1])
+    os.close(read_end)
+    os.close(write_end)
+
+
+def test_what_is_gathered_waits_for_its_flush() -> None:
+    ours, theirs = (Link(end, gathers=True) for end in socket.socketpair())
+    ours.send(("one",))
+    ours.send(("two",))
+    assert theirs.receive() == [] and ours.pending
+    ours.flush()
+    assert theirs.receive() == [("one", ()), ("two", ())] and not ours.pending
+    ours.close()
+    with pytest.raises(Closed):
+        theirs.receive()
+    theirs.close()
+
+
+def test_what_is_posted_to_one_that_is_gone_is_let_be() -> None:
+    ours, theirs = socket.socketpair()
+    link, board = Link(ours, gathers=True), Switchboard()
+    board.add(link, "owner")
+    theirs.close()
+    assert list(board.wait(1)) == [("owner", None)]
+    board.post(link, ("after",), os.open(os.devnull, os.O_RDONLY))
+    board.flush()
+    board.drop(link)
+    board.close()
