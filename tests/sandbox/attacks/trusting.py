@@ -65,8 +65,8 @@ def judged(source: str, test: AssertTest, left_out: frozenset[str], limits: Limi
 def scored(source: str, test: Test, left_out: frozenset[str], limits: Limits) -> str:
     """What becomes of a test that is judged by a report: a status, or "lost: ..."."""
     fds = {number: os.memfd_create("file") for number in (0, 1, 2, candidate.REPORT)}
-    job = job_file(source, test)
-    kind, _, extra = marshal.loads(os.pread(job, os.fstat(job).st_size, 0))
+    job, size = job_file(source, test)
+    kind, _, extra = marshal.loads(os.pread(job, size, 0))
     os.close(job)
     program = _forked(lambda: _candidate(kind, source, extra, fds), _CANDIDATES_ROOM)
     exit_code = _end(program, within_s=_GIVEN_UP_S)
