@@ -68,15 +68,13 @@ def per_item_statistics(folder: Path, task: TaskRecord, metric: str) -> ItemStat
         )
     path = folder / task.samples_file
     try:
-        with open(path, "rb") as file:  # noqa: PTH123 - thousands of files
-            text = file.read().decode()
+        found = _read_lines(path, metric)
     except (OSError, UnicodeDecodeError) as error:
         # The problem ends up in public tables: no path of this machine may be in it.
         why = error.strerror if isinstance(error, OSError) else error
         raise MissingError(
             place=str(path), problem=f"samples cannot be read ({why})", remedy="Evaluate again"
         ) from error
-    found = _read_lines(path, text, metric)
     rows = [row for row in found if row is not None]
     if found and not rows:
         raise MissingError(
@@ -98,27 +96,22 @@ def per_item_statistics(folder: Path, task: TaskRecord, metric: str) -> ItemStat
 _Row = tuple[str, str, tuple[float, ...]]
 
 
-def _read_lines(path: Path, text: str, metric: str) -> list[_Row | None]:
+def _read_lines(path: Path, metric: str) -> list[_Row | None]:
     """Id, group and statistics of each line; None for an item that the metric does not score."""
     rows = []
-    start = number = 0
-    while start < len(text):
-        number += 1
-        end = text.find("\n", start) + 1 or len(text)
-        try:
-            sample, stop = _DECODER.raw_decode(text, start)
-            usual = stop <= end and text[stop:end] in ("\n", "")
-        except (ValueError, RecursionError):
-            usual = False
-        if not usual:
-            line = text[start:end]
-            if line.strip():
-                sample = _parse_line(f"{path}, line {number}", line)
-            else:
-                start = end
-                continue
-        rows.append(_row(path, number, sample, metric))
-        start = end
+    with open(path, "rb") as lines:  # noqa: PTH123 - thousands of files
+        for number, line in enumerate(lines, 1):
+            text = line.decode()
+            try:
+                sample, end = _DECODER.raw_decode(text)
+                usual = text[end:] in ("\n", "")
+            except (ValueError, RecursionError):
+                usual = False
+            if not usual:
+                if not text.strip():
+                    continue
+                sample = _parse_line(f"{path}, line {number}", text)
+            rows.append(_row(path, number, sample, metric))
     return rows
 
 
