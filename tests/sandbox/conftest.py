@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
+import sys
 import time
 import warnings
 from collections.abc import Callable, Iterator
@@ -16,6 +18,22 @@ from peft_bench_sandbox.probe import told_lacking
 from peft_bench_sandbox.worker import Setting
 
 Run = Callable[..., Verdict]
+
+ATTACKS = "sandbox_attacks"
+"""The folder attacks as a package: it is on no path, for pytest imports tests by importlib."""
+
+
+def _make_importable(folder: Path) -> None:
+    spec = importlib.util.spec_from_file_location(
+        ATTACKS, folder / "__init__.py", submodule_search_locations=[str(folder)]
+    )
+    assert spec is not None and spec.loader is not None
+    sys.modules[ATTACKS] = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(sys.modules[ATTACKS])
+
+
+if ATTACKS not in sys.modules:
+    _make_importable(Path(__file__).with_name("attacks"))
 
 
 @pytest.fixture(autouse=True)

@@ -7,15 +7,12 @@ from __future__ import annotations
 
 import functools
 import importlib
-import importlib.util
 import os
 import re
-import sys
 from collections import defaultdict
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass, replace
 from itertools import zip_longest
-from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING
 
@@ -29,17 +26,8 @@ if TYPE_CHECKING:
 
 
 def load(name: str) -> ModuleType:
-    """A module of the folder attacks, which is on no path: pytest imports by importlib."""
-    package = "sandbox_attacks"
-    folder = Path(__file__).with_name("attacks")
-    if package not in sys.modules:
-        spec = importlib.util.spec_from_file_location(
-            package, folder / "__init__.py", submodule_search_locations=[str(folder)]
-        )
-        assert spec is not None and spec.loader is not None
-        sys.modules[package] = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(sys.modules[package])
-    return importlib.import_module(f"{package}.{name}")
+    """A module of the folder attacks; conftest.py makes it importable."""
+    return importlib.import_module(f"sandbox_attacks.{name}")
 
 
 suite, unsealed, channel, answers = map(load, ("suite", "unsealed", "channel", "answers"))

@@ -52,7 +52,7 @@ IPC = {
 QUEUE = """
 def attack(name):
     made = raw('mq_open', name.encode(), 0o102, 0o600, None)
-    if made >= 0: libc.mq_unlink(b'/' + name.encode())
+    libc.mq_unlink(b'/' + name.encode())  # it is there even where opening it is refused afterwards
     return tell(made)
 """
 MAKE_FILE = "def attack(): return tell(raw('memfd_create', b'boo', 0))"
