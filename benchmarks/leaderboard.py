@@ -113,6 +113,7 @@ def write_run(
     )
     records.write_record(folder, record)
     (folder / "samples_conala.jsonl").write_text("".join(lines), encoding="utf-8")
+    records.keep_items(folder, task)  # as an evaluation does
 
 
 def measure(folder: Path, out: Path) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 from peft_bench.records import RunRecord, TaskRecord
 
 _RETRIEVAL = "_rag"
+_ENCODER = json.JSONEncoder(sort_keys=True, default=str)
 
 
 @dataclass(frozen=True)
@@ -89,8 +90,21 @@ class Entry:
             made,
             self.rules,
             self.task.ids_sha256,
-            json.dumps(self.task.decoding, sort_keys=True, default=str),
+            self._decoding,
         )
+
+    @cached_property
+    def compared_by(self) -> tuple[object, ...]:
+        """Equal for runs whose possible baselines are the same, best first."""
+        task, model = self.task, self.record.model
+        return (
+            *(task.task, task.version, task.n, task.ids_sha256, self.metric, self._decoding),
+            *(self.model_key, model.fingerprint, model.dtype),
+        )
+
+    @cached_property
+    def _decoding(self) -> str:
+        return _ENCODER.encode(self.task.decoding)
 
 
 def same_items(a: Entry, b: Entry) -> bool:

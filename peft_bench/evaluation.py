@@ -11,6 +11,7 @@ import argparse
 import json
 import time
 from collections.abc import Mapping, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -60,7 +61,8 @@ def evaluate(
     if folder.exists():
         return _finished(folder, request)
     partial = open_partial(folder, {_REQUEST_FILE: json.dumps(request, indent=2) + "\n"})
-    for stale in (*partial.glob("results_*.json"), *partial.glob("samples_*.jsonl")):
+    stale_files = ("results_*.json", "samples_*.jsonl", "items_*.jsonl")
+    for stale in chain.from_iterable(map(partial.glob, stale_files)):
         stale.unlink()
     started = time.perf_counter()
     facts = _run_harness(subject, tasks, options, partial)
@@ -76,6 +78,8 @@ def evaluate(
         wall_s=time.perf_counter() - started,
     )
     try:
+        for task in record.tasks:
+            records.keep_items(partial, task)
         records.write_record(partial, record)
         for kept in (*partial.glob("answers_rank*.db*"), *partial.glob(KEPT_FILES)):
             kept.unlink()

@@ -47,6 +47,7 @@ def find_runs(paths: Iterable[Path]) -> Found:
     below it and the results of PEFT's ``method_comparison`` in it. A JSON file may be any of these.
     """
     found = Found([], [], [])
+    paths = list(paths)
     for path in paths:
         if path.suffix == ".json" and path.is_file() and path.name != RECORD_NAME:
             _read_file(path, found)
@@ -61,6 +62,8 @@ def find_runs(paths: Iterable[Path]) -> Found:
                 continue
         found.records.extend(records)
         found.problems.extend(problems)
+    if len(paths) == 1:
+        return found
     seen: dict[Path, StoredRecord] = {}
     for stored in found.records:
         seen.setdefault(stored.folder.absolute() / stored.record.name, stored)

@@ -120,6 +120,8 @@ def _board(
     more: Sequence[LeaderboardRow],
 ) -> Board:
     baselines = Baselines(entries, baseline)
+    first = ((baselines.of(entry)[:1], entry) for entry in entries)
+    comparer.prepare((base[0], entry) for base, entry in first if base)
     found = {id(e): Difference(*compared(comparer, baselines, [e])) for e in entries}
     seeds: dict[int, Seeds] = {}
     for group in seed_groups(entries):

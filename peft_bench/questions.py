@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from peft_bench.entry import Entry
 from peft_bench.leaderboard import Board
-from peft_bench.metrics.bootstrap import PairedDifference
+from peft_bench.metrics.paired import PairedDifference
 from peft_bench.report import text
 from peft_bench.report.markdown import escape
 from peft_bench.report.row import LeaderboardRow

@@ -168,6 +168,8 @@ def _rescore(
         for change in changes:
             file.write(json.dumps({key: getattr(change, key) for key in change.__slots__}) + "\n")
     record = _record(saved, partial, folder.name, results)
+    for scored in record.tasks:
+        records.keep_items(partial, scored)
     records.write_record(partial, record)
     return Rescored(folder, record, tuple(changes), scores, tuple(sorted(out_of_reach)))
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import types
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
@@ -53,7 +53,7 @@ def read_yaml(file: Path, *, kind: str, known: str) -> object:
 
 def read(cls: type[T], data: object, place: str, faults: Faults) -> T | None:
     """An instance of dataclass ``cls`` from a mapping, or None once ``faults`` names why not."""
-    if not isinstance(data, Mapping):
+    if type(data) is not dict and not isinstance(data, Mapping):
         faults.add(
             place=place,
             problem=f"{_show(data)} is not a mapping",
@@ -61,34 +61,39 @@ def read(cls: type[T], data: object, place: str, faults: Faults) -> T | None:
         )
         return None
     hints, taken, required = _plan(cls)  # type: ignore[arg-type]
-    before = len(faults)
-    values: dict[str, Any] = {}
-    for key, value in data.items():
-        if type(value) in taken.get(key, ()):
-            values[key] = value
-            continue
+    # Thousands of records are read at a time, and most values are of the type that is wanted.
+    rest = [key for key, value in data.items() if type(value) not in taken.get(key, ())]
+    sound = required <= data.keys()
+    values: Any = {**data} if rest else data
+    for key in rest:
         where = f"{place}.{key}" if place else str(key)
         if key not in hints:
             near = difflib.get_close_matches(str(key), list(hints), n=1)
             hint = f"did you mean {near[0]}?" if near else f"known keys: {', '.join(hints)}"
             faults.add(place=where, problem="unknown key", remedy=hint)
+            sound = False
             continue
-        parsed = _parse(hints[key], value, where, faults)
-        if parsed is not INVALID:
-            values[key] = parsed
-    for name in required:
-        if name not in data:
+        values[key] = _reader(hints[key])(data[key], where, faults)
+        sound = sound and values[key] is not INVALID
+    if sound:
+        return cls(**values)
+    for name in hints:
+        if name in required and name not in data:
             where = f"{place}.{name}" if place else name
             faults.add(place=where, problem="missing", remedy=f"give a {_describe(hints[name])}")
-    return cls(**values) if len(faults) == before else None
+    return None
+
+
+#: (value, place, faults) -> what was read, or INVALID once ``faults`` names why not.
+_Reader = Callable[[Any, str, Faults], Any]
 
 
 @cache
-def _plan(cls: Any) -> tuple[dict[str, Any], dict[str, frozenset[type]], tuple[str, ...]]:
+def _plan(cls: Any) -> tuple[dict[str, Any], dict[str, frozenset[type]], frozenset[str]]:
     """By field, its type and what is taken as it is; the names of those without a default."""
     hints = get_type_hints(cls)
     fields = dataclasses.fields(cls)
-    required = tuple(
+    required = frozenset(
         field.name
         for field in fields
         if field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
@@ -98,8 +103,25 @@ def _plan(cls: Any) -> tuple[dict[str, Any], dict[str, frozenset[type]], tuple[s
 
 
 @cache
+def _reader(hint: Any) -> _Reader:
+    """What reads the values that are not taken as they are."""
+    origin, arguments = get_origin(hint), get_args(hint)
+    if origin in (Union, types.UnionType):
+        return _union_reader(hint, arguments)
+    if dataclasses.is_dataclass(hint) and isinstance(hint, type):
+        return _dataclass_reader(hint)
+    if origin is tuple:
+        return _tuple_reader(hint, arguments[0])
+    if origin is dict:
+        return _dict_reader(hint, arguments[1])
+    if hint is Any:
+        return lambda value, place, faults: value
+    return _plain_reader(hint, origin, arguments)
+
+
+@cache
 def _taken(hint: Any) -> frozenset[type]:
-    """The types whose values are taken as they are; thousands of records are read at a time."""
+    """The types whose values are taken as they are."""
     if hint in (str, int, float, bool, type(None)):
         return frozenset((hint,))
     if get_origin(hint) in (Union, types.UnionType):
@@ -108,69 +130,91 @@ def _taken(hint: Any) -> frozenset[type]:
 
 
 def _parse(hint: Any, value: object, place: str, faults: Faults) -> Any:
-    taken, origin, arguments, is_class = _kind(hint)
-    if type(value) in taken:
-        return value
-    if origin in (Union, types.UnionType):
-        return _parse_union(hint, arguments, value, place, faults)
-    if is_class:
-        parsed = read(hint, value, place, faults)
+    return value if type(value) in _taken(hint) else _reader(hint)(value, place, faults)
+
+
+def _dataclass_reader(cls: type) -> _Reader:
+    def reader(value: Any, place: str, faults: Faults) -> Any:
+        parsed = read(cls, value, place, faults)
         return INVALID if parsed is None else parsed
-    if origin is tuple and isinstance(value, list | tuple):
-        return _parse_items(arguments[0], value, place, faults)
-    if origin is dict and isinstance(value, Mapping):
-        inner = arguments[1]
+
+    return reader
+
+
+def _tuple_reader(hint: Any, inner: Any) -> _Reader:
+    taken, item_reader = _taken(inner), _reader(inner)
+
+    def reader(value: Any, place: str, faults: Faults) -> Any:
+        if type(value) is not list and not isinstance(value, list | tuple):
+            return _wrong_type(hint, value, place, faults)
+        items = list(value)
+        sound = True
+        for i, item in enumerate(items):
+            if type(item) not in taken:
+                items[i] = item_reader(item, f"{place}[{i}]", faults)
+                sound = sound and items[i] is not INVALID
+        return tuple(items) if sound else INVALID
+
+    return reader
+
+
+def _dict_reader(hint: Any, inner: Any) -> _Reader:
+    taken, item_reader = _taken(inner), _reader(inner)
+
+    def reader(value: Any, place: str, faults: Faults) -> Any:
+        if type(value) is not dict and not isinstance(value, Mapping):
+            return _wrong_type(hint, value, place, faults)
+        pairs = {str(key): item for key, item in value.items()}
         if inner is Any:
-            return {str(k): v for k, v in value.items()}
-        pairs = {str(k): _parse(inner, v, f"{place}.{k}", faults) for k, v in value.items()}
-        return INVALID if any(each is INVALID for each in pairs.values()) else pairs
-    if origin is Literal:
-        if value in arguments:
+            return pairs
+        sound = True
+        for key, item in pairs.items():
+            if type(item) not in taken:
+                pairs[key] = item_reader(item, f"{place}.{key}", faults)
+                sound = sound and pairs[key] is not INVALID
+        return pairs if sound else INVALID
+
+    return reader
+
+
+def _plain_reader(hint: Any, origin: Any, arguments: tuple[Any, ...]) -> _Reader:
+    def reader(value: Any, place: str, faults: Faults) -> Any:
+        if origin is Literal:
+            if value in arguments:
+                return value
+        elif hint is float:
+            number = as_float(value)
+            if number is not None:
+                return number
+        elif origin is None and isinstance(value, hint) and not _is_bool_for_int(hint, value):
             return value
-    elif hint is Any:
-        return value
-    elif hint is float:
-        number = as_float(value)
-        if number is not None:
-            return number
-    elif origin is None and isinstance(value, hint) and not _is_bool_for_int(hint, value):
-        return value
-    _wrong_type(hint, value, place, faults)
-    return INVALID
+        return _wrong_type(hint, value, place, faults)
+
+    return reader
 
 
-@cache
-def _kind(hint: Any) -> tuple[frozenset[type], Any, tuple[Any, ...], bool]:
-    """What is taken as it is, the origin and its arguments, and whether it is a dataclass."""
-    is_class = dataclasses.is_dataclass(hint) and isinstance(hint, type)
-    return _taken(hint), get_origin(hint), get_args(hint), is_class
-
-
-def _parse_union(
-    hint: Any, options: tuple[Any, ...], value: object, place: str, faults: Faults
-) -> Any:
-    if value is None and type(None) in options:
-        return None
+def _union_reader(hint: Any, options: tuple[Any, ...]) -> _Reader:
     rest = [option for option in options if option is not type(None)]
-    if len(rest) == 1:
-        return _parse(rest[0], value, place, faults)
-    for option in rest:
-        parsed = _parse(option, value, place, Faults(""))
-        if parsed is not INVALID:
-            return parsed
-    _wrong_type(hint, value, place, faults)
-    return INVALID
+    optional = len(rest) < len(options)
+
+    def reader(value: Any, place: str, faults: Faults) -> Any:
+        if value is None and optional:
+            return None
+        if len(rest) == 1:
+            return _parse(rest[0], value, place, faults)
+        for option in rest:
+            parsed = _parse(option, value, place, Faults(""))
+            if parsed is not INVALID:
+                return parsed
+        return _wrong_type(hint, value, place, faults)
+
+    return reader
 
 
-def _parse_items(hint: Any, value: object, place: str, faults: Faults) -> Any:
-    assert isinstance(value, list | tuple)
-    items = tuple(_parse(hint, item, f"{place}[{i}]", faults) for i, item in enumerate(value))
-    return INVALID if any(each is INVALID for each in items) else items
-
-
-def _wrong_type(hint: Any, value: object, place: str, faults: Faults) -> None:
+def _wrong_type(hint: Any, value: object, place: str, faults: Faults) -> _Invalid:
     wanted = _describe(hint)
     faults.add(place=place, problem=f"{_show(value)} is not a {wanted}", remedy=f"give a {wanted}")
+    return INVALID
 
 
 def _is_bool_for_int(hint: Any, value: object) -> bool:

@@ -19,7 +19,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from peft_bench.metrics.bootstrap import PairedDifference, draws, group_sums, summarize
+from peft_bench.metrics.bootstrap import draws, group_sums
+from peft_bench.metrics.paired import PairedDifference, summarize
 
 Floats = NDArray[np.float64]
 Combine = Callable[[Floats], Floats]

@@ -4,13 +4,8 @@ An evaluation is a folder with the harness' own ``results_*.json`` and ``samples
 ``record.json``, a :class:`RunRecord`. Standard library only.
 """
 
-from peft_bench.records.files import (
-    RECORD_NAME,
-    find_records,
-    read_record,
-    write_record,
-    write_text,
-)
+from peft_bench.records.atomic import write_text
+from peft_bench.records.files import RECORD_NAME, find_records, read_record, write_record
 from peft_bench.records.model import (
     SCHEMA_VERSION,
     AdapterRecord,
@@ -23,7 +18,12 @@ from peft_bench.records.model import (
     TaskRecord,
 )
 from peft_bench.records.paused import collector_paused
-from peft_bench.records.samples import hash_ids, per_item_scores, per_item_statistics
+from peft_bench.records.samples import (
+    hash_ids,
+    keep_items,
+    per_item_scores,
+    per_item_statistics,
+)
 from peft_bench.records.variants import variant_sha256
 
 __all__ = [
@@ -40,6 +40,7 @@ __all__ = [
     "collector_paused",
     "find_records",
     "hash_ids",
+    "keep_items",
     "per_item_scores",
     "per_item_statistics",
     "read_record",

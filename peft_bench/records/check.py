@@ -12,6 +12,15 @@ from peft_bench.errors import Faults
 from peft_bench.records.model import RunRecord, Score, TaskRecord
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
+_ADAPTER_COSTS = (
+    "trainable_parameters",
+    "size_bytes",
+    "train_wall_s",
+    "train_tokens_per_s",
+    "train_peak_bytes",
+    "reserved_peak_bytes",
+    "train_tokens",
+)
 
 
 def check(record: RunRecord, faults: Faults) -> None:
@@ -47,25 +56,18 @@ def _check_created(created: str, faults: Faults) -> None:
 
 
 def _check_costs(record: RunRecord, faults: Faults) -> None:
-    costs: dict[str, float | None] = {
-        "model.parameters": record.model.parameters,
-        "eval_wall_s": record.eval_wall_s,
-        "eval_peak_bytes": record.eval_peak_bytes,
-    }
-    if record.adapter is not None:
-        for name in (
-            "trainable_parameters",
-            "size_bytes",
-            "train_wall_s",
-            "train_tokens_per_s",
-            "train_peak_bytes",
-            "reserved_peak_bytes",
-            "train_tokens",
-        ):
-            costs[f"adapter.{name}"] = getattr(record.adapter, name)
-    for place, cost in costs.items():
-        if cost is not None and not 0 <= cost < 2**63:  # NaN is neither
-            faults.add(place=place, problem=f"is {cost}", remedy="Give 0 or more, or null")
+    parts: tuple[tuple[str, object, tuple[str, ...]], ...] = (
+        ("model.", record.model, ("parameters",)),
+        ("", record, ("eval_wall_s", "eval_peak_bytes")),
+        ("adapter.", record.adapter, _ADAPTER_COSTS if record.adapter else ()),
+    )
+    for place, part, names in parts:
+        for name in names:
+            cost = getattr(part, name)
+            if cost is not None and not 0 <= cost < 2**63:  # NaN is neither
+                faults.add(
+                    place=f"{place}{name}", problem=f"is {cost}", remedy="Give 0 or more, or null"
+                )
 
 
 def _check_task(place: str, task: TaskRecord, faults: Faults) -> None:

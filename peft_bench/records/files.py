@@ -5,38 +5,19 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
-import secrets
+import stat
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 from peft_bench.errors import Faults, MissingError, PeftBenchError, UsageError
+from peft_bench.records.atomic import read_bytes, write_text
 from peft_bench.records.check import check
 from peft_bench.records.model import SCHEMA_VERSION, RunRecord, StoredRecord
 from peft_bench.records.paused import collector_paused
 from peft_bench.schema import read
 
 RECORD_NAME = "record.json"
-
-
-def write_text(path: Path, text: str) -> None:
-    """Writes a text as UTF-8 so that the file is the old one or the new one, never half of it.
-
-    Lone surrogates, which no UTF-8 can hold, become backslash escapes.
-
-    Raises:
-        OSError: when the folder is missing or cannot be written; an old file is then untouched.
-    """
-    # Beside the target, because a rename across file systems is no single step.
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}.tmp")
-    try:
-        with temporary.open("x", encoding="utf-8", errors="backslashreplace", newline="") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def write_record(folder: Path, record: RunRecord) -> Path:
@@ -81,10 +62,9 @@ def read_record(path: Path) -> RunRecord:
     return _read_file(path / RECORD_NAME if path.is_dir() else path)
 
 
-def _read_file(file: Path) -> RunRecord:
+def _read_file(file: Path | str) -> RunRecord:
     try:
-        with open(file, "rb") as stream:  # noqa: PTH123 - thousands of files
-            text = stream.read().decode()
+        text = read_bytes(file).decode()
     except FileNotFoundError as error:
         raise MissingError(
             place=str(file),
@@ -96,12 +76,12 @@ def _read_file(file: Path) -> RunRecord:
             place=str(file), problem=f"cannot be read ({error})", remedy="Evaluate again"
         ) from error
     try:
-        value = json.loads(text, parse_constant=_refuse_constant)
+        value = _DECODER.decode(text)
     except (ValueError, RecursionError) as error:
         raise UsageError(
             place=str(file), problem=f"is no JSON ({error})", remedy="Evaluate again"
         ) from error
-    return _from_json(file, value)
+    return _from_json(str(file), value)
 
 
 def find_records(paths: Iterable[Path]) -> tuple[list[StoredRecord], list[PeftBenchError]]:
@@ -114,14 +94,15 @@ def find_records(paths: Iterable[Path]) -> tuple[list[StoredRecord], list[PeftBe
         The records, sorted by folder, each once; and one problem for each that cannot be read
         and each path that holds none.
     """
-    folders: dict[object, Path] = {}  # by inode, so that overlapping paths count once
+    paths = list(paths)
+    folders: dict[object, str] = {}  # by inode, so that overlapping paths count once
     problems: list[PeftBenchError] = []
     for path in paths:
         before = len(folders) + len(problems)
         seen = False
         for folder in _evaluations(path, problems):
             seen = True
-            folders.setdefault(_identity(folder), folder)
+            folders.setdefault(_identity(folder) if len(paths) > 1 else folder, folder)
         if not seen and len(folders) + len(problems) == before:
             problems.append(
                 MissingError(
@@ -132,45 +113,65 @@ def find_records(paths: Iterable[Path]) -> tuple[list[StoredRecord], list[PeftBe
             )
     records = []
     with collector_paused():
-        for folder in sorted(folders.values()):
+        for found in sorted(map(Path, folders.values())):
             try:
-                records.append(StoredRecord(_read_file(folder / RECORD_NAME), folder))
+                records.append(StoredRecord(_read_file(f"{found}/{RECORD_NAME}"), found))
             except PeftBenchError as problem:
                 problems.append(problem)
     return records, problems
 
 
-def _identity(folder: Path) -> object:
+def _identity(folder: str) -> object:
     try:
-        stat = os.stat(folder)  # noqa: PTH116 - thousands of folders
+        found = os.stat(folder)  # noqa: PTH116 - thousands of folders
     except OSError:
         return folder
-    return stat.st_dev, stat.st_ino
+    return found.st_dev, found.st_ino
 
 
-def _evaluations(path: Path, problems: list[PeftBenchError]) -> Iterator[Path]:
+def _evaluations(path: Path, problems: list[PeftBenchError]) -> Iterator[str]:
     if path.name == RECORD_NAME and path.is_file():
-        yield path.parent
+        yield str(path.parent)
+    else:
+        yield from _below(str(path), problems)
+
+
+def _below(folder: str, problems: list[PeftBenchError]) -> Iterator[str]:
+    """The evaluations at or below a folder; one holds no other."""
+    # Thousands of folders: that of an evaluation need not be listed.
+    if _holds_record(folder):
+        yield folder
         return
-
-    def note(error: OSError) -> None:
-        if not isinstance(error, FileNotFoundError):
-            problems.append(
-                PeftBenchError(
-                    place=str(error.filename),
-                    problem=f"cannot be listed ({error.strerror})",
-                    remedy="Check its permissions",
-                )
+    try:
+        with os.scandir(folder) as found:
+            children = sorted(
+                child.name
+                for child in found
+                if not child.name.startswith(".") and child.is_dir(follow_symlinks=False)
             )
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        problems.append(
+            PeftBenchError(
+                place=str(error.filename),
+                problem=f"cannot be listed ({error.strerror})",
+                remedy="Check its permissions",
+            )
+        )
+        return
+    for child in children:
+        yield from _below(os.path.join(folder, child), problems)  # noqa: PTH118
 
-    for parent, children, files in os.walk(path, onerror=note):
-        if RECORD_NAME in files:
-            yield Path(parent)
-            children.clear()  # an evaluation holds no other
-        children[:] = sorted(name for name in children if not name.startswith("."))
+
+def _holds_record(folder: str) -> bool:
+    try:
+        return not stat.S_ISDIR(os.lstat(f"{folder}/{RECORD_NAME}").st_mode)
+    except (OSError, ValueError):
+        return False  # what is wrong with the folder is told when it is listed
 
 
-def _from_json(file: Path, value: Any) -> RunRecord:
+def _from_json(file: str, value: Any) -> RunRecord:
     version = value.get("schema_version") if isinstance(value, dict) else None
     if isinstance(version, int) and version > SCHEMA_VERSION:
         raise UsageError(
@@ -178,12 +179,12 @@ def _from_json(file: Path, value: Any) -> RunRecord:
             problem=f"is {version}; this program reads up to {SCHEMA_VERSION}",
             remedy="Use a newer peft-bench",
         )
-    faults = Faults(str(file))
+    faults = Faults(file)
     try:
         record = read(RunRecord, value, "", faults)
     except OverflowError as error:  # an integer that no float can hold
         raise UsageError(
-            place=str(file), problem=f"a number is out of range ({error})", remedy="Evaluate again"
+            place=file, problem=f"a number is out of range ({error})", remedy="Evaluate again"
         ) from error
     if record is not None:
         if record.schema_version < 1:
@@ -200,3 +201,6 @@ def _from_json(file: Path, value: Any) -> RunRecord:
 
 def _refuse_constant(name: str) -> None:
     raise ValueError(f"{name} is no JSON number")
+
+
+_DECODER = json.JSONDecoder(parse_constant=_refuse_constant)

@@ -6,11 +6,13 @@ import hashlib
 import json
 import math
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from peft_bench.errors import MissingError, PeftBenchError, UsageError
+from peft_bench.records import items
 from peft_bench.records.check import is_inside
 from peft_bench.records.model import ItemScores, ItemStatistics, TaskRecord
 
@@ -67,37 +69,69 @@ def per_item_statistics(folder: Path, task: TaskRecord, metric: str) -> ItemStat
             remedy="Evaluate again with --log_samples",
         )
     path = folder / task.samples_file
-    try:
-        found = _read_lines(path, metric)
-    except (OSError, UnicodeDecodeError) as error:
-        # The problem ends up in public tables: no path of this machine may be in it.
-        why = error.strerror if isinstance(error, OSError) else error
-        raise MissingError(
-            place=str(path), problem=f"samples cannot be read ({why})", remedy="Evaluate again"
-        ) from error
-    rows = [row for row in found if row is not None]
-    if found and not rows:
+    kept = items.read(path, metric)
+    if kept is not None:
+        _check_items(path, kept, task, metric)
+        return kept
+    rows = _read_samples(path, (metric,))
+    scores = _scored(rows, 0)
+    if rows and not scores.ids:
         raise MissingError(
             place=str(path),
             problem=f"has no {metric}",
             remedy="Choose a metric that is kept by item",
         )
-    scores = ItemStatistics(
-        ids=tuple(row[0] for row in rows),
-        groups=tuple(row[1] for row in rows),
-        values=tuple(row[2] for row in rows),
-    )
     if len({len(value) for value in scores.values}) > 1:
         raise _broken(str(path), f"{metric} has more statistics in some items than in others")
     _check_items(path, scores, task, metric)
     return scores
 
 
-_Row = tuple[str, str, tuple[float, ...]]
+def keep_items(folder: Path, task: TaskRecord) -> None:
+    """Writes what comparisons need of a task's samples into a small file beside them.
+
+    It is read in the samples' place for as long as their size stays the same; see
+    :mod:`peft_bench.records.items`. Metrics that are not kept by item are left out, and nothing is
+    written where the samples cannot be read: whoever compares them is told why.
+
+    Raises:
+        OSError: when the file cannot be written.
+    """
+    if task.samples_file is None or not is_inside(task.samples_file):
+        return
+    path = folder / task.samples_file
+    metrics = [metric for metric in task.scores if _is_kept(path, metric)]
+    if metrics:
+        items.write(path, metrics, _read_samples(path, metrics))
 
 
-def _read_lines(path: Path, metric: str) -> list[_Row | None]:
-    """Id, group and statistics of each line; None for an item that the metric does not score."""
+def _is_kept(path: Path, metric: str) -> bool:
+    try:
+        return bool(_scored(_read_samples(path, (metric,)), 0).ids)
+    except PeftBenchError:
+        return False
+
+
+def _scored(rows: Sequence[items.Row], column: int) -> ItemStatistics:
+    """The rows that one metric scores."""
+    scored = [(item, group, value) for item, group, values in rows if (value := values[column])]
+    ids, groups, values = zip(*scored, strict=True) if scored else ((), (), ())
+    return ItemStatistics(ids, groups, values)
+
+
+def _read_samples(path: Path, metrics: Sequence[str]) -> list[items.Row]:
+    try:
+        return _read_lines(path, metrics)
+    except (OSError, UnicodeDecodeError) as error:
+        # The problem ends up in public tables: no path of this machine may be in it.
+        why = error.strerror if isinstance(error, OSError) else error
+        raise MissingError(
+            place=str(path), problem=f"samples cannot be read ({why})", remedy="Evaluate again"
+        ) from error
+
+
+def _read_lines(path: Path, metrics: Sequence[str]) -> list[items.Row]:
+    """Id, group and each metric's statistics of each line."""
     rows = []
     with open(path, "rb") as lines:  # noqa: PTH123 - thousands of files
         for number, line in enumerate(lines, 1):
@@ -111,7 +145,7 @@ def _read_lines(path: Path, metric: str) -> list[_Row | None]:
                 if not text.strip():
                     continue
                 sample = _parse_line(f"{path}, line {number}", text)
-            rows.append(_row(path, number, sample, metric))
+            rows.append(_row(path, number, sample, metrics))
     return rows
 
 
@@ -122,9 +156,23 @@ def _parse_line(place: str, line: str) -> Any:
         raise _broken(place, f"is no JSON ({error})") from error
 
 
-def _row(path: Path, number: int, sample: Any, metric: str) -> _Row | None:
+def _row(path: Path, number: int, sample: Any, metrics: Sequence[str]) -> items.Row:
     if not isinstance(sample, dict) or "doc_id" not in sample:
         raise _broken(f"{path}, line {number}", "has no doc_id")
+    statistics = tuple(_statistics(path, number, sample, metric) for metric in metrics)
+    document = sample.get("doc")
+    if not isinstance(document, dict):
+        document = {}
+    item = str(_first(document.get("id"), sample["doc_id"]))
+    group = str(_first(document.get("question_id"), item))
+    snippet = _NUMBERED_SNIPPET.fullmatch(group)
+    return item, snippet[1] if snippet else group, statistics
+
+
+def _statistics(
+    path: Path, number: int, sample: dict[str, Any], metric: str
+) -> tuple[float, ...] | None:
+    """None for an item that the metric does not score."""
     if metric not in sample:
         return None
     value = sample[metric]
@@ -133,28 +181,31 @@ def _row(path: Path, number: int, sample: Any, metric: str) -> _Row | None:
     if not all(isinstance(one, bool | int | float) and math.isfinite(one) for one in numbers):
         problem = f"{metric} is {str(value)[:60]!r}, no finite number"
         raise _broken(f"{path}, line {number}", problem)
-    document = sample.get("doc")
-    if not isinstance(document, dict):
-        document = {}
-    item = str(_first(document.get("id"), sample["doc_id"]))
-    group = str(_first(document.get("question_id"), item))
-    snippet = _NUMBERED_SNIPPET.fullmatch(group)
-    return item, snippet[1] if snippet else group, tuple(map(float, numbers))
+    return tuple(map(float, numbers))
 
 
 def _check_items(path: Path, scores: ItemStatistics, task: TaskRecord, metric: str) -> None:
-    seen: set[str] = set()
-    for item in scores.ids:
-        if item in seen:
-            raise _broken(str(path), f"item {item!r} is there twice")
-        seen.add(item)
+    digest, twice = _facts(scores.ids)
+    if twice is not None:
+        raise _broken(str(path), f"item {twice!r} is there twice")
     n = task.scores[metric].n if metric in task.scores else task.n
     if len(scores.ids) != n:
         raise _broken(str(path), f"has {len(scores.ids)} items where the record counts {n}")
     # The hash is that of the items that the primary metric scores.
     whole = task.ids_sha256 is not None and n == task.n
-    if whole and hash_ids(scores.ids) != task.ids_sha256:
+    if whole and digest != task.ids_sha256:
         raise _broken(str(path), "has other items than the record's ids_sha256 says")
+
+
+@lru_cache(maxsize=64)  # thousands of evaluations score the items of a few tasks
+def _facts(ids: tuple[str, ...]) -> tuple[str, str | None]:
+    """The hash of ids, and the first that is there twice."""
+    seen: set[str] = set()
+    for item in ids:
+        if item in seen:
+            return "", item
+        seen.add(item)
+    return hash_ids(ids), None
 
 
 def _first(value: Any, otherwise: Any) -> Any:

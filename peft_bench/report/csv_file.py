@@ -8,6 +8,8 @@ from collections.abc import Sequence
 
 from peft_bench.report.row import Cell, LeaderboardRow, cells, columns
 
+# The csv module writes None as an empty cell and a float by repr: read back, it is the same.
+_AS_THEY_ARE = frozenset((int, float, type(None)))
 _FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\n")
 
 
@@ -23,15 +25,15 @@ def to_csv(rows: Sequence[LeaderboardRow]) -> str:
     writer = csv.writer(out, lineterminator="\r\n")
     writer.writerow([_cell(name) for name in header])
     for row in rows:
-        writer.writerow([_cell(value) for value in cells(row, header)])
+        writer.writerow(
+            [value if type(value) in _AS_THEY_ARE else _cell(value) for value in cells(row, header)]
+        )
     return out.getvalue()
 
 
-def _cell(value: Cell) -> str:
+def _cell(value: Cell) -> Cell:
     if isinstance(value, str):
         return f"'{value}" if value.startswith(_FORMULA_STARTS) else value
-    if value is None:
-        return ""
-    if value is True or value is False:
+    if isinstance(value, bool):
         return "true" if value else "false"
-    return repr(value)
+    return value

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from operator import attrgetter
 
-from peft_bench.metrics.bootstrap import PairedDifference
+from peft_bench.metrics.paired import PairedDifference
 from peft_bench.records.model import Score
 
 LEADERBOARD_SCHEMA_VERSION = 1
@@ -172,13 +172,11 @@ def columns(rows: Iterable[LeaderboardRow]) -> list[str]:
 
 def cells(row: LeaderboardRow, header: Sequence[str]) -> list[Cell]:
     """The row's values under a header made by :func:`columns`."""
-    values: dict[str, Cell] = {}
-    for metric, score in row.metrics.items():
-        values[metric] = score.value
-        values[f"{metric}_stderr"] = score.stderr
-    # Last, so that a metric named like a fixed column cannot replace it.
-    values.update(zip(FIXED_COLUMNS, _FIXED(row), strict=True))
-    return [values.get(name) for name in header]
+    values: list[Cell] = list(_FIXED(row))
+    for metric in header[len(FIXED_COLUMNS) :: 2]:
+        score = row.metrics.get(metric)
+        values += (score.value, score.stderr) if score else (None, None)
+    return values
 
 
 def natural_key(text: str) -> list[tuple[int, int, str]]:

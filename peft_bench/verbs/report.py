@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from peft_bench.verbs import Verbs
+from peft_bench.verbs import Verbs, leaderboard
 
 
 def add(verbs: Verbs) -> None:
@@ -19,6 +19,7 @@ def add(verbs: Verbs) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Runs it; returns the exit code."""
+    leaderboard.keep_to_one_thread()
     from peft_bench.showing import tell
 
     return tell(arguments.runs, out=arguments.out, strict=arguments.strict)

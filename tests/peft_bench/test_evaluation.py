@@ -13,6 +13,7 @@ import pytest
 from peft_bench import adapters, cards, prompts, records
 from peft_bench.errors import MissingError, PeftBenchError, UsageError
 from peft_bench.evaluation import evaluate
+from peft_bench.records.items import items_file
 
 SHORT = ("--limit", "3", "--gen_kwargs", "max_gen_toks=6")
 
@@ -114,6 +115,8 @@ def test_record_is_what_the_harness_found(trained: Callable[..., Path], tmp_path
     assert task.custom_data and task.sandbox_level is None
     assert set(task.marks) == {"3 of 8 problems", "trained on custom data"}
     assert all(len(group) == 10 for _, group in answers_in(tmp_path / "e"))
+    kept = items_file(tmp_path / "e" / str(task.samples_file)).read_text(encoding="utf-8")
+    assert all(f'{{"{metric}": [' in kept for metric in task.scores)
 
 
 def test_again_gives_the_same_scores_and_answers(

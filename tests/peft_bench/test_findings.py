@@ -8,7 +8,7 @@ import pytest
 
 from peft_bench.findings import report
 from peft_bench.leaderboard import build_board
-from peft_bench.metrics.bootstrap import paired_bootstrap
+from peft_bench.metrics.paired import paired_bootstrap
 from peft_bench.records import AdapterRecord, ModelRecord, StoredRecord
 from peft_bench.report import text
 

@@ -24,7 +24,7 @@ from peft_bench.leaderboard import (
     write_html,
     write_markdown,
 )
-from peft_bench.metrics.bootstrap import paired_bootstrap
+from peft_bench.metrics.paired import paired_bootstrap
 from peft_bench.records import (
     AdapterRecord,
     ModelRecord,

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from peft_bench.comparison import Comparer
 from peft_bench.errors import UsageError
 from peft_bench.leaderboard import (
     LeaderboardRow,
@@ -19,9 +20,9 @@ from peft_bench.leaderboard import (
     compare_runs,
     format_comparisons,
 )
-from peft_bench.metrics.bootstrap import paired_bootstrap
 from peft_bench.metrics.corpus import COMBINE
 from peft_bench.metrics.multiple import PscpConstants, holm
+from peft_bench.metrics.paired import paired_bootstrap
 from peft_bench.metrics.seeds import as_sums, compare_systems
 from peft_bench.metrics.text import bleu_statistics
 from peft_bench.records import (
@@ -251,3 +252,28 @@ def test_rows_without_a_record_stand_beside_the_others(make_run: MakeRun) -> Non
     other = dataclasses.replace(row, run="other", n=None, primary_value=1.0, rank=None)
     board = build_board([make_run("zero", BASE)], more=[other])
     assert [(each.run, each.rank) for each in board.rows] == [("other", 1), ("zero", 2)]
+
+
+def test_differences_of_a_board_are_those_found_one_by_one(make_run: MakeRun) -> None:
+    """A board compares all pairs at once; here are right and wrong, shares, and another order."""
+    shares = [round(0.1 * (i % 7), 1) for i in range(N)]
+    runs = [make_run("base", BASE)]
+    for i, values in enumerate((GOOD, SAME, shares, [1.0] * N)):
+        runs.append(
+            make_run(f"run{i}", values, adapter=dataclasses.replace(LORA, sha256=str(i) * 64))
+        )
+    turned = runs[1].folder / "samples.jsonl"
+    lines = turned.read_text(encoding="utf-8").splitlines(keepends=True)
+    turned.write_text("".join(reversed(lines)), encoding="utf-8")
+    board = build_board(runs)
+    base = board.entries[0]
+    for entry in board.entries[1:]:
+        [row] = [row for row in board.rows if row.run == entry.record.name]
+        alone = Comparer().pair(base, entry).found
+        assert alone is not None
+        assert (row.difference, row.difference_low, row.difference_high, row.difference_p) == (
+            alone.difference,
+            alone.low,
+            alone.high,
+            alone.p_value,
+        )

@@ -5,8 +5,9 @@ import math
 import numpy as np
 import pytest
 
-from peft_bench.metrics.bootstrap import draws, paired_bootstrap
+from peft_bench.metrics.bootstrap import draws
 from peft_bench.metrics.corpus import COMBINE
+from peft_bench.metrics.paired import paired_bootstrap
 from peft_bench.metrics.seeds import as_sums, compare_systems, seed_band
 from peft_bench.metrics.text import bleu_statistics
 
