@@ -1,7 +1,8 @@
 """Records: what is kept of one evaluation, and how it is written, found and read again.
 
 An evaluation is a folder with the harness' own ``results_*.json`` and ``samples_*.jsonl`` and our
-``record.json``, a :class:`RunRecord`. Standard library only.
+``record.json``, a :class:`RunRecord`; ``items_*.jsonl`` beside the samples is read in their place.
+Standard library only.
 """
 
 from peft_bench.records.atomic import write_text

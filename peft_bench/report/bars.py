@@ -131,11 +131,8 @@ def _height(row: LeaderboardRow, memory: bool) -> float:
 def methods_of(rows: Rows) -> list[str]:
     """Base models first, then by approach and name."""
     order = {name: i for i, name in enumerate(APPROACHES)}
-    keys = {
-        text.method(row): (order.get(row.approach, len(order)), natural_key(text.method(row)))
-        for row in rows
-    }
-    return sorted(keys, key=keys.__getitem__)
+    approaches = {text.method(row): order.get(row.approach, len(order)) for row in rows}
+    return sorted(approaches, key=lambda name: (approaches[name], natural_key(name)))
 
 
 def _score_bar(row: LeaderboardRow) -> Bar:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from peft_bench.report import text
-from peft_bench.report.markup import Markup, join, tag
+from peft_bench.report.markup import Markup, join, tag, tags
 from peft_bench.report.row import FIXED_COLUMNS, Cell, LeaderboardRow, cells, columns
 
 Rows = Sequence[LeaderboardRow]
@@ -49,10 +49,11 @@ def render_table(rows: Rows, *, left_out: int = 0) -> Markup:
             tag("label", tag("input", type="checkbox", id="measured"), " Hide demonstrations")
         )
     head = tag("tr", *(_head(i, column) for i, column in enumerate(shown)))
+    made = [(column, _cells_of(i, column)) for i, column in enumerate(shown)]
     body = [
         tag(
             "tr",
-            *(_cell(i, column, row) for i, column in enumerate(shown)),
+            *(_cell(column, make, row) for column, make in made),
             data_task=row.task,
             data_odd=not row.comparable,
             data_demonstration=row.demonstration,
@@ -186,16 +187,16 @@ def _head(i: int, column: _Column) -> Markup:
     )
 
 
-def _cell(i: int, column: _Column, row: LeaderboardRow) -> Markup:
+def _cells_of(i: int, column: _Column) -> Callable[..., Markup]:
+    """What makes the cells of a column."""
+    classes = _classes(i, column)
+    return tags("th", scope="row", class_=classes) if i == 0 else tags("td", class_=classes)
+
+
+def _cell(column: _Column, make: Callable[..., Markup], row: LeaderboardRow) -> Markup:
     value = column.value(row)
     known = None if value is None else str(float(value)) if column.number else str(value)
-    return tag(
-        "th" if i == 0 else "td",
-        column.show(row),
-        scope="row" if i == 0 else None,
-        class_=_classes(i, column),
-        data_value=known,
-    )
+    return make(column.show(row), data_value=known)
 
 
 def _classes(i: int, column: _Column) -> str | None:

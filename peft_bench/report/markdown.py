@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from functools import lru_cache
 from itertools import groupby
 
 from peft_bench.report import text
@@ -66,6 +67,7 @@ def _line(row: LeaderboardRow) -> tuple[str, ...]:
     )
 
 
+@lru_cache(maxsize=1024)  # of a large table most cells are alike
 def escape(value: str) -> str:
     """The text as it stands, whatever Markdown or GitHub would make of it."""
     value = text.printable(value)

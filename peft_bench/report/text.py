@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import unicodedata
+from functools import lru_cache
 from pathlib import Path
 
 from peft_bench.report.row import LeaderboardRow
@@ -129,13 +130,17 @@ def family(row: LeaderboardRow) -> str:
 
 def method(row: LeaderboardRow) -> str:
     """The method, or how the base model alone was asked, and how it is quantised."""
-    name = row.method
+    return _method(row.method, row.approach, row.num_fewshot, row.trained_on, row.quantization)
+
+
+@lru_cache(maxsize=1024)  # asked time and again for thousands of rows
+def _method(name: str, approach: str, shots: int, trained_on: str, quantization: str | None) -> str:
     if name == "none":
-        asked = {"in-context": "examples", "retrieval": "retrieved examples"}.get(row.approach)
-        name = f"{row.num_fewshot} {asked}" if asked else "base model"
-    elif "+" in row.trained_on:
+        asked = {"in-context": "examples", "retrieval": "retrieved examples"}.get(approach)
+        name = f"{shots} {asked}" if asked else "base model"
+    elif "+" in trained_on:
         name = f"joint {name}"
-    return printable(f"{name}, {row.quantization}" if row.quantization else name)
+    return printable(f"{name}, {quantization}" if quantization else name)
 
 
 def model(name: str) -> str:
