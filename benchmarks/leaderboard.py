@@ -18,7 +18,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
-from peft_bench import leaderboard, records
+from peft_bench.verbs.leaderboard import keep_to_one_thread
+
+keep_to_one_thread()  # as the command line does, before numpy is imported
+from peft_bench import leaderboard, records  # noqa: E402
 
 T = TypeVar("T")
 _METHODS = ("none", "lora", "ia3", "prompt_tuning", "prefix_tuning", "dora", "qlora")

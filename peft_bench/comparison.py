@@ -61,9 +61,11 @@ class Comparer:
 
     def __init__(self, cache: Path | None = None) -> None:
         self._cache = cache
-        self._items: dict[tuple[Path, str, str], ItemStatistics | PeftBenchError] = {}
+        # Entries are known by their id(), and so are held on to.
+        self._held: list[Entry] = []
+        self._items: dict[tuple[int, str], ItemStatistics | PeftBenchError] = {}
         self._ready: dict[tuple[int, int], Outcome] = {}
-        self._contradict: dict[tuple[Path, str, str], bool] = {}
+        self._contradict: dict[tuple[int, str], bool] = {}
         self._known = _read_cache(cache)
         self._new: dict[str, Any] = {}
         self._stamps: dict[str, str] = {}
@@ -97,6 +99,7 @@ class Comparer:
         for base, other in pairs:
             key = self._key("difference", other.metric, [base], [other])
             if key in self._known:
+                self._held += (base, other)
                 self._ready[id(base), id(other)] = _outcome(self._known[key])
                 continue
             matched = self._match([base], [other], other.metric)
@@ -193,8 +196,9 @@ class Comparer:
         return _Matched(runs, items[0].groups)
 
     def _of(self, entry: Entry, metric: str) -> ItemStatistics | PeftBenchError:
-        key = entry.folder, entry.task.task, metric
+        key = id(entry), metric
         if key not in self._items:
+            self._held.append(entry)
             try:
                 self._items[key] = per_item_statistics(entry.folder, entry.task, metric)
             except PeftBenchError as problem:
@@ -203,7 +207,7 @@ class Comparer:
 
     def _not_its_sum(self, entry: Entry, metric: str) -> bool:
         """Whether the items do not make up the score that stands in the record."""
-        key = entry.folder, entry.task.task, metric
+        key = id(entry), metric
         if key not in self._contradict:
             items = self._of(entry, metric)
             assert isinstance(items, ItemStatistics)
@@ -228,10 +232,7 @@ class Comparer:
     def _stamp(self, entry: Entry) -> str:
         """A samples file's place, size and time of change; empty where it is not."""
         # Thousands of files: no Path for each.
-        file = (
-            f"{self._here}/{entry.folder}" if not entry.folder.is_absolute() else str(entry.folder)
-        )
-        file = f"{file}/{entry.task.samples_file}"
+        file = os.path.join(self._here, entry.folder, str(entry.task.samples_file))  # noqa: PTH118
         if file not in self._stamps:
             try:
                 stat = os.stat(file)  # noqa: PTH116

@@ -76,7 +76,8 @@ def read(cls: type[T], data: object, place: str, faults: Faults) -> T | None:
         values[key] = _reader(hints[key])(data[key], where, faults)
         sound = sound and values[key] is not INVALID
     if sound:
-        return cls(**values)
+        made: T = _made(cls)(values)  # type: ignore[arg-type]
+        return made
     for name in hints:
         if name in required and name not in data:
             where = f"{place}.{name}" if place else name
@@ -100,6 +101,30 @@ def _plan(cls: Any) -> tuple[dict[str, Any], dict[str, frozenset[type]], frozens
     )
     types_ = {field.name: hints[field.name] for field in fields}
     return types_, {name: _taken(hint) for name, hint in types_.items()}, required
+
+
+@cache
+def _made(cls: Any) -> Callable[[Mapping[str, Any]], Any]:
+    """As ``cls(**values)``, which takes most of the time where the class is frozen.
+
+    Its ``__init__`` does nothing but set one field at a time, past the guard that makes it frozen;
+    here they are set together. Other classes are left to their own.
+    """
+    fields = dataclasses.fields(cls)
+    factories = any(field.default_factory is not dataclasses.MISSING for field in fields)
+    if factories or hasattr(cls, "__post_init__") or hasattr(cls, "__slots__"):
+        return lambda values: cls(**values)
+    defaults = {
+        field.name: field.default for field in fields if field.default is not dataclasses.MISSING
+    }
+
+    def make(values: Mapping[str, Any]) -> Any:
+        made = object.__new__(cls)
+        made.__dict__.update(defaults)
+        made.__dict__.update(values)
+        return made
+
+    return make
 
 
 @cache
