@@ -160,7 +160,7 @@ class _Frames:
 
 def _decoded(text: str) -> Any:
     """As plain.decode, but for what an honest encoder never writes."""
-    return plain._built(json.loads(text))
+    return plain.built(json.loads(text))
 
 
 def _raised(told: Any) -> tuple[list[str], str, tuple[Any, ...]]:
