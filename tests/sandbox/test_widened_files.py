@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Callable
 from typing import Any
 
 import pytest
-from peft_bench_sandbox import AssertTest, Verdict
+from peft_bench_sandbox import AssertTest, Program, Verdict
+from peft_bench_sandbox.pool import run_programs
 
 Run = Callable[..., Verdict]
 
+FRAMES: str = importlib.import_module("sandbox_attacks.channel").FRAMES
 ARGUMENTS, FILES = "split-arguments", "split-files"
 
 
@@ -139,10 +142,97 @@ def test_files_are_bounded_like_answers(works: None, run: Run) -> None:
     assert told.startswith("output f left over ")
 
 
-def test_each_test_begins_with_an_empty_directory(works: None, run: Run) -> None:
-    source, code = "def f(): 0", "import os\nf()\nassert os.listdir() == []\nopen('a', 'w').close()"
-    for _ in range(3):
-        assert said(run, source, code, FILES) == "passed"
+@pytest.mark.parametrize("without", [(), ("cleaning",)], ids=["held", "twin"])
+def test_each_test_begins_with_an_empty_directory(works: None, without: tuple[str, ...]) -> None:
+    code = "import os\nf()\nassert os.listdir() == [], 'old'\nos.makedirs('a/b')\nopen('a/c', 'w')"
+    program = Program("p", "def f(): 0", (AssertTest(code, judge=FILES),))
+    # As many judges wait at once as candidates run: 16 and more.
+    verdicts = run_programs([program] * 60, without=without)
+    old = [verdict for verdict in verdicts if verdict.status != "passed"]
+    assert bool(old) == bool(without), old
+    assert all(": old" in verdict.message for verdict in old)
+
+
+def test_a_judge_has_a_directory_that_nobody_else_sees(works: None, run: Run) -> None:
+    source = (
+        "import os, threading, time\nseen = set()\n"
+        "def look():\n    for _ in range(20):\n        time.sleep(0.02)\n"
+        "        seen.update(n for n in range(256) if os.path.exists(f'../{n}/late'))\n"
+        "threading.Thread(target=look).start()\ndef f(): return seen"
+    )
+    code = "import time\nopen('late', 'w').close()\ntime.sleep(0.8)\nassert f() == set()"
+    assert said(run, source, code, FILES) == "passed"
+    # What is in the program's own directory, it does see so.
+    own = "open('late', 'w').close()\n" + source
+    assert said(run, own, code.replace("== set()", "!= set()"), FILES) == "passed"
+
+
+# Hostile files. What cannot be told is not there, and it is the program that waits, not the judge.
+
+HOSTILE = {
+    "a fifo": ("os.mkfifo('out')", "exception PermissionError"),
+    "a device": ("os.mknod('out', 0o20666, os.makedev(1, 5))", "exception PermissionError"),
+    "a link to a device": ("os.symlink('/dev/zero', 'out')", "exception in the test: FileNotFound"),
+    "a link out of it": ("os.symlink(os.__file__, 'out')", "exception in the test: FileNotFound"),
+    "a link to itself": ("os.symlink('out', 'out')", "exception in the test: FileNotFound"),
+    "a directory": ("os.mkdir('out')", "exception in the test: IsADirectory"),
+    "a socket": (
+        "__import__('socket').socket(1).bind('out')",
+        "exception PermissionError",
+    ),
+    "a hole": ("open('out', 'wb').truncate(1 << 22)", "output f left over 1048576 bytes"),
+    "a large file": ("open('out', 'wb').write(b'x' * (1 << 22))", "output f left over"),
+    "holes": (
+        "[open(str(n), 'wb').truncate(1 << 19) for n in range(999)]",
+        "output f left over",
+    ),
+    "bytes that take more room as text": (
+        "open('out', 'wb').write(bytes(1 << 19))",
+        "output the program answered with a message of",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_hostile_files_are_the_programs_own_failure(works: None, run: Run, name: str) -> None:
+    act, held = HOSTILE[name]
+    source = f"import os\ndef f(): {act}"
+    told = said(run, source, "f()\nopen('out').read()", FILES, wall_s=5)
+    assert told.startswith(held), told
+
+
+@pytest.mark.parametrize("name", ["a link to a device", "a hole", "a large file", "holes"])
+def test_which_the_test_takes_for_files_in_one_process(works: None, run: Run, name: str) -> None:
+    act, _ = HOSTILE[name]
+    source = f"import os\ndef f(): {act}\ndef g(): 0"
+    code = f"f()\nassert open('0' if {name!r} == 'holes' else 'out', 'rb').read(1 << 18)"
+    assert said(run, source, code, "shared", wall_s=5) == "passed"
+
+
+def test_files_that_change_while_they_are_read_keep_only_the_program_busy(
+    works: None, run: Run
+) -> None:
+    source = (
+        "import os, threading\ndef flip():\n    while True:\n"
+        "        for act in (lambda: open('out', 'w').write('x' * 999), lambda: os.unlink('out'),\n"
+        "                    lambda: os.symlink('/dev/zero', 'out'), lambda: os.unlink('out'),\n"
+        "                    lambda: os.mkdir('out'), lambda: os.rmdir('out')):\n"
+        "            try: act()\n            except OSError: pass\n"
+        "threading.Thread(target=flip, daemon=True).start()\ndef f(): return 1"
+    )
+    code = "import os\nfor _ in range(50): f()\nassert not os.path.islink('out')\nassert 0, 'end'"
+    told = said(run, source, code, FILES, cpu_s=5)
+    assert told.startswith("wrong AssertionError: end"), told
+
+
+def test_very_many_files_are_too_much_for_the_directory_alone(works: None, run: Run) -> None:
+    source = FRAMES + (
+        "names = ', '.join(f'[\"{n}\", \"\"]' for n in range(9000))\n"
+        "say(HELLO, frame('w[[], {\"t\": [{\"d\": [' + names + ']}, []]}]'), frame('v7'))\nleave()"
+    )
+    told = said(run, source, "answer()", FILES)
+    assert told.startswith("wrong the program left what is no plain data: [Errno 28]"), told
+    assert said(run, source.replace("9000", "3000"), "answer()", FILES) == "passed"
 
 
 @pytest.mark.parametrize(
