@@ -317,6 +317,17 @@ def test_hundreds_that_sleep_do_so_together() -> None:
     assert time.monotonic() - began < 60
 
 
+def test_more_judges_than_there_are_directories_wait_for_one(
+    works: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("peft_bench_sandbox.worker._SLOTS", 3)  # of each of two zygotes, and theirs
+    source = "import time\ndef f():\n    time.sleep(0.2)\n    open('a', 'w').close()"
+    test = AssertTest("f()\nopen('a').close()", judge="split-files")
+    with closing(Engine(Setting(LIMITS), 2, strong=False)) as engine:
+        verdicts = list(engine.run([Program("p", source, (test,))] * 30))
+    assert {verdict.message for verdict in verdicts} == {""}
+
+
 def test_a_slow_program_holds_up_only_so_many(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("peft_bench_sandbox.engine._AHEAD", 50)
     taken = []

@@ -27,6 +27,7 @@ class Hosts:
         self._children = children
         self.alive: dict[int, tuple[int, mmap]] = {}
         self._slots: dict[int, int] = {}  # of those that have a directory to work in, by pid
+        self._waiting: list[int] = []  # numbers of those that there is no directory for now
 
     def start(self, number: int, works: bool) -> None:
         """Fork a judge's process; its socket goes to the caller.
@@ -34,6 +35,9 @@ class Hosts:
         works: it gets a directory of its own, where there are such.
         """
         slot = self._children.take_slot() if works else None
+        if works and slot is None and self._slots:
+            self._waiting.append(number)
+            return
         replied = mmap(-1, 1)
         ours, theirs = socketpair()
         try:
@@ -42,6 +46,7 @@ class Hosts:
             text = f"the sandbox could not start a judge: {error}"
             self._link.send(("no host", number, text))
             self._children.give_slot(slot)
+            self._start_waiting()
             return
         if pid == 0:
             self._become(theirs, replied, slot)
@@ -63,7 +68,13 @@ class Hosts:
             number, replied = self.alive.pop(pid)
             self._link.send(("gone", number, exit_code, replied[0]))
             replied.close()
-            self._children.give_slot(self._slots.pop(pid, None))
+            if (slot := self._slots.pop(pid, None)) is not None:
+                self._children.give_slot(slot)
+                self._start_waiting()
+
+    def _start_waiting(self) -> None:
+        if self._waiting:
+            self.start(self._waiting.pop(0), True)
 
     def _become(self, sock: socket, replied: mmap, slot: "int | None") -> "NoReturn":
         children = self._children
