@@ -112,7 +112,7 @@ class Objects:
     # Built
 
     def build(self, node: "Any") -> "Any":
-        """The value of what JSON gave. Raises: as plain.built, and AssertionError."""
+        """The value of what JSON gave. Raises: as plain.built."""
         if type(node) is list:
             return [self.build(item) for item in node]
         if type(node) is not dict or len(node) != 1:

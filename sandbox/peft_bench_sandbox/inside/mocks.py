@@ -39,7 +39,7 @@ def replaced(words: "set[str]") -> "list[tuple[str, str, str]]":
             # Each mock is of a class of its own.
             if name not in words or not issubclass(type(value), mock.Mock) or value.side_effect:
                 continue
-            returned = vars(value)["_mock_return_value"]
+            returned = vars(value).get("_mock_return_value", mock.DEFAULT)
             try:
                 text = encode(None if returned is mock.DEFAULT else returned)
             except NotPlain:
