@@ -3,7 +3,7 @@
     PEFT_BENCH_DATA=DIR python benchmarks/sandbox_parity.py [--sets NAME,...] [--json FILE]
     python benchmarks/sandbox_parity.py --differential [--seed N]
 
-Each problem's judge is settled from its reference: split, or shared where that fails. The exit
+Each problem's judge is settled from its reference: split, or the next that it passes with. The exit
 status is 1 if a set's result is not the one written down in bench_expected.py, or if a mutant's
 disagreement has no explanation.
 """
@@ -28,6 +28,7 @@ from bench_expected import EXPECTED, Expected
 from bench_sets import Problem
 from bench_table import Table, machine
 from peft_bench_sandbox import Settled, Status, WeakSandboxWarning, settle
+from peft_bench_sandbox.types import JUDGES
 
 _NO_MODULE = re.compile(r"ModuleNotFoundError: No module named '([\w.]+)'")
 
@@ -41,13 +42,13 @@ class Outcome:
 
     @property
     def passed(self) -> bool:
-        """Whether a reference passes, with either judge."""
+        """Whether a reference passes, with any judge."""
         return self.settled.verdict.status is Status.PASSED
 
     @property
-    def shared(self) -> bool:
-        """Whether it needs the shared judge."""
-        return bool(self.settled.reason)
+    def judge(self) -> str:
+        """The strictest judge that lets a reference pass."""
+        return self.settled.verdict.judge
 
     @property
     def message(self) -> str:
@@ -83,14 +84,14 @@ def parity(options: argparse.Namespace) -> int:
         details += _details(name, outcomes)
         faults += list(surprises(EXPECTED[name], outcomes))
         kept[name] = {
-            outcome.problem.id: outcome.message
+            outcome.problem.id: [outcome.judge, outcome.message]
             for outcome in outcomes
-            if outcome.shared or not outcome.passed
+            if outcome.judge != "split" or not outcome.passed
         }
-    heads = ("set", "problems", "pass", "known to", "split", "shared", "seconds")
+    heads = ("set", "problems", "pass", "known to", *JUDGES, "seconds")
     for table in (Table("Reference solutions", heads, lines), *details):
         print(table.markdown())
-    return _finish(options, {"failed or shared": kept, "surprises": faults}, faults)
+    return _finish(options, {"failed or not split": kept, "surprises": faults}, faults)
 
 
 def differential(options: argparse.Namespace) -> int:
@@ -141,11 +142,12 @@ def surprises(expected: Expected, outcomes: Sequence[Outcome]) -> Iterator[str]:
     lacking = {outcome.problem.id for outcome in outcomes if outcome.lacks}
     if len(lacking) != expected.third_party:
         yield f"{len(lacking)} lack a module, {expected.third_party} are known to"
-    shared = {outcome.problem.id: outcome.message for outcome in outcomes if outcome.shared}
     yield from _apart(
         "fails", {k: v for k, v in failed.items() if k not in lacking}, expected.failures
     )
-    yield from _apart("needs the shared judge", shared, expected.shared_only)
+    for judge in JUDGES[1:]:
+        found = {one.problem.id: one.message for one in outcomes if one.judge == judge}
+        yield from _apart(f"needs the judge {judge}", found, expected.judges.get(judge, {}))
 
 
 def _apart(what: str, found: Mapping[str, str], known: Mapping[str, str]) -> Iterator[str]:
@@ -157,9 +159,9 @@ def _apart(what: str, found: Mapping[str, str], known: Mapping[str, str]) -> Ite
 
 def _line(name: str, outcomes: Sequence[Outcome], seconds: float) -> list[object]:
     passed = sum(outcome.passed for outcome in outcomes)
-    shared = sum(outcome.shared for outcome in outcomes)
-    known = EXPECTED[name].passed
-    return [name, len(outcomes), passed, known, passed - shared, shared, f"{seconds:.1f}"]
+    judges = Counter(outcome.judge for outcome in outcomes if outcome.passed)
+    counts = [judges[judge] for judge in JUDGES]
+    return [name, len(outcomes), passed, EXPECTED[name].passed, *counts, f"{seconds:.1f}"]
 
 
 def _details(name: str, outcomes: Sequence[Outcome]) -> Iterator[Table]:
@@ -173,15 +175,18 @@ def _details(name: str, outcomes: Sequence[Outcome]) -> Iterator[Table]:
     failed = [_failure(name, o) for o in outcomes if not o.passed and not o.lacks]
     if failed:
         yield Table(f"{name}: references that fail", ("id", "message", "reason"), failed)
-    shared = [_failure(name, outcome) for outcome in outcomes if outcome.shared]
-    if shared:
-        heads = ("id", "the split judge says", "reason")
-        yield Table(f"{name}: judged in the candidate's process", heads, shared)
+    for judge in JUDGES[1:]:
+        if needing := [_failure(name, outcome) for outcome in outcomes if outcome.judge == judge]:
+            heads = ("id", "the split judge says", "reason")
+            yield Table(f"{name}: judged {judge}", heads, needing)
 
 
 def _failure(name: str, outcome: Outcome) -> list[str]:
-    known = {**EXPECTED[name].failures, **EXPECTED[name].shared_only}
-    return [outcome.problem.id, outcome.message[:160], known.get(outcome.problem.id, "")]
+    return [
+        outcome.problem.id,
+        outcome.message[:160],
+        EXPECTED[name].reason(outcome.problem.id),
+    ]
 
 
 def chosen(names: Sequence[str]) -> Iterator[tuple[str, list[Problem]]]:

@@ -44,7 +44,7 @@ class Gold:
         outcome: ``passed`` if one of them did, ``failed`` if none; ``none`` where the problem has
             no reference, ``unchecked`` where none was run.
         judge: where the problem's assert tests are judged.
-        message: what the first reference failed by; for a shared judge, why.
+        message: what the first reference failed by; for a judge but ``split``, why.
     """
 
     outcome: Outcome

@@ -17,7 +17,7 @@ from functools import cache
 from typing import Any, Literal
 
 from peft_bench_sandbox import AssertTest, CallTest, Program, StdinTest, Test
-from peft_bench_sandbox.types import Isolate
+from peft_bench_sandbox.types import Isolate, Judge
 
 from peft_bench.executed.extraction import Code, complete, extract, preamble
 from peft_bench.jsonl import parse_json
@@ -56,12 +56,12 @@ class Problem:
         """The code of an answer."""
         return extract(answer, self.entry_point)
 
-    def program(self, source: str, *, shared: bool = False) -> Program:
-        """A source with its tests; ``shared``: judged in the program's own process."""
+    def program(self, source: str, *, judge: Judge = "split") -> Program:
+        """A source with its tests; ``judge``: of its assert tests, as the gold check settled it."""
         tests = self.tests(source)
-        if shared:
+        if judge != "split":
             tests = tuple(
-                dataclasses.replace(test, judge="shared") if isinstance(test, AssertTest) else test
+                dataclasses.replace(test, judge=judge) if isinstance(test, AssertTest) else test
                 for test in tests
             )
         return Program(self.id, source, tests, self.isolate)

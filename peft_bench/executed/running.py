@@ -125,8 +125,8 @@ class RunPrograms(Filter):  # type: ignore[misc]
         programs: dict[tuple[str, str], Program] = {}
         for name, (kind, source) in zip(ids, kinds, strict=True):
             if kind == "code" and (name, source) not in programs:
-                shared = self._gold[name].judge == "shared"
-                programs[name, source] = self._problems[name].program(source, shared=shared)
+                judge = self._gold[name].judge
+                programs[name, source] = self._problems[name].program(source, judge=judge)
         verdicts = dict(zip(programs, self._run(list(programs.values())), strict=True))
         for name, answer, (kind, source) in zip(ids, answers, kinds, strict=True):
             verdict = verdicts.get((name, source))

@@ -59,11 +59,16 @@ class Judges:
         self._idle: list[Host] = []
         self._waiting: deque[Run] = deque()
         self._starting = 0
+        # Of judges that start for one run alone, by their numbers; None if it was given up.
+        self._reserved: dict[int, Run | None] = {}
         self._number = 0
         self._next_look = 0.0
 
     def judge(self, run: Run) -> None:
         """Have a run judged whose candidate is at the other end of `run.channel`."""
+        if _test_of(run).judge == "split-files":
+            self._reserved[self._start(works=True)] = run
+            return
         self._waiting.append(run)
         self._assign()
 
@@ -71,8 +76,11 @@ class Judges:
         """A run is given up: nobody waits for its judge any more."""
         if run in self._waiting:
             self._waiting.remove(run)
-            os.close(run.channel)
-            run.channel = -1
+            self._close_channel(run)
+        for number, its in self._reserved.items():
+            if its is run:
+                self._reserved[number] = None
+                self._close_channel(run)
         for host in self._hosts.values():
             if host.run is run:
                 host.run = None
@@ -82,8 +90,9 @@ class Judges:
         """End every judge."""
         for host in list(self._hosts.values()):
             self._drop(host)
-        for run in self._waiting:
-            os.close(run.channel)
+        for run in (*self._waiting, *self._reserved.values()):
+            if run is not None:
+                self._close_channel(run)
         if self._zygote is not None:
             self._zygote.close()
 
@@ -132,13 +141,24 @@ class Judges:
         if what == "host":
             number, _, fds = rest
             assert isinstance(number, int) and isinstance(fds, tuple)
-            self._starting -= 1
             host = Host(number, Link(socket.socket(fileno=fds[0]), gathers=True))
             self._hosts[number] = host
-            self._idle.append(host)
             self._board.add(host.link, host)
+            if number in self._reserved:
+                run = self._reserved.pop(number)
+                self._drop(host) if run is None else self._give(run, host)
+                return
+            self._starting -= 1
+            self._idle.append(host)
             self._assign()
         elif what == "no host":
+            number = rest[0]
+            assert isinstance(number, int)
+            if number in self._reserved:
+                if (run := self._reserved[number]) is not None:
+                    self._listener.failed(run, str(rest[1]))
+                del self._reserved[number]
+                return
             self._starting -= 1
             if not self._hosts and self._waiting:
                 self._listener.failed(self._waiting[0], str(rest[1]))
@@ -154,11 +174,14 @@ class Judges:
         assert self._zygote is not None
         self._zygote.close()
         self._zygote, self._starting = None, 0
+        runs = [*self._reserved.values()]
         for host in list(self._hosts.values()):
-            run = host.run
+            runs.append(host.run)
             self._drop(host)
+        for run in runs:
             if run is not None:
                 self._listener.failed(run, message)
+        self._reserved.clear()
         self._assign()
 
     # Inside
@@ -167,16 +190,17 @@ class Judges:
         """Give runs that wait to judges that wait."""
         while self._waiting and self._idle:
             run = self._waiting.popleft()
-            [test] = run.of
-            assert isinstance(test, AssertTest)
-            host = self._idle_for(hash(test.code))
-            host.run, host.since = run, time.monotonic()
-            limits = self._setting.limits
-            told = run.number, test.code, test.entry_point, limits.cpu_s, limits.output_bytes
-            channel, run.channel = run.channel, -1
-            self._board.post(host.link, told, channel)
+            self._give(run, self._idle_for(hash(_test_of(run).code)))
         while self._starting < len(self._waiting):
+            self._starting += 1
             self._start()
+
+    def _give(self, run: Run, host: Host) -> None:
+        host.run, host.since = run, time.monotonic()
+        test, limits = _test_of(run), self._setting.limits
+        judge = test.entry_point, test.judge, limits.cpu_s, limits.output_bytes
+        channel, run.channel = run.channel, -1
+        self._board.post(host.link, (run.number, test.code, *judge), channel)
 
     def _idle_for(self, test: int) -> Host:
         """Take a judge that waits: one that knows the test, else the last one used."""
@@ -185,13 +209,14 @@ class Judges:
         host.tests.add(test)
         return host
 
-    def _start(self) -> None:
+    def _start(self, *, works: bool = False) -> int:
+        """Have a judge's process started; its number. works: with a directory, for one run."""
         if self._zygote is None:
             self._zygote = Zygote(self._setting, candidates=False)
             self._board.add(self._zygote.link, self._zygote)
         self._number += 1
-        self._starting += 1
-        self._board.post(self._zygote.link, ("host", self._number))
+        self._board.post(self._zygote.link, ("host", self._number, works))
+        return self._number
 
     def _host_gone(self, host: Host, exit_code: int, replied: bool) -> None:
         """A judge ended. After the candidate's first answer, its data may have been too much."""
@@ -210,8 +235,19 @@ class Judges:
         if self._zygote is not None:
             self._board.post(self._zygote.link, ("kill", host.number))
 
+    @staticmethod
+    def _close_channel(run: Run) -> None:
+        os.close(run.channel)
+        run.channel = -1
+
     def _drop(self, host: Host) -> None:
         self._hosts.pop(host.number, None)
         if host in self._idle:
             self._idle.remove(host)
         self._board.drop(host.link)
+
+
+def _test_of(run: Run) -> AssertTest:
+    [test] = run.of
+    assert isinstance(test, AssertTest)
+    return test

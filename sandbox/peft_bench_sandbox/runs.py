@@ -76,4 +76,4 @@ def _extra(test: Test) -> dict[str, object]:
         return {"stdin": test.stdin.encode("utf-8", "surrogatepass")}
     if test.judge == "shared":
         return {"code": test.code, "entry_point": test.entry_point}
-    return {}
+    return {} if test.judge == "split" else {"judge": test.judge}

@@ -60,7 +60,7 @@ class Result:
 def kind_of(test: Test) -> str:
     """How a candidate's process runs this test (see inside/candidate.py)."""
     if isinstance(test, AssertTest):
-        return "serve" if test.judge == "split" else "shared"
+        return "shared" if test.judge == "shared" else "serve"
     return "stdin" if isinstance(test, StdinTest) else "call"
 
 

@@ -7,15 +7,15 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from .pool import run_all
-from .types import AssertTest, Judge, Level, Limits, Program, Status, Verdict
+from .types import JUDGES, AssertTest, Judge, Level, Limits, Program, Status, Verdict
 
 
 @dataclass(frozen=True, slots=True)
 class Settled:
     """A reference program whose assert tests carry the judge they need, and how it fared.
 
-    verdict: of the reference with these tests. reason: why an assert test is judged in the
-    candidate's process, as the split judge told it; "" where all are split.
+    verdict: of the reference with these tests; its `judge` is the one that was settled. reason:
+    what the split judge told where that is another; "" where it is "split".
     """
 
     program: Program
@@ -31,12 +31,12 @@ def settle(
     profile: str = "stdlib",
     require: Level | str = "strong",
 ) -> list[Settled]:
-    """Run reference programs with split judges, and those that fail so with shared ones.
+    """Run reference programs with split judges, and those that fail so with the next, and so on.
 
-    A test that only passes in the reference's own process (it passes functions to and fro, looks
-    at what was changed in place, ...) is settled as "shared"; one that passes neither way stays
-    "split", and its reference is at fault. Give the tests of `Settled.program` to every candidate
-    of the problem: what a candidate returns has no say in it.
+    The judges are tried from the strictest on ("split", "split-mocks", "split-arguments",
+    "split-files", "shared"), and the first with which the reference passes is settled; where it
+    passes with none, the tests stay "split", and the reference is at fault. Give the tests of
+    `Settled.program` to every candidate of the problem: what a candidate returns has no say in it.
 
     Raises: as `run_all`.
     """
@@ -47,15 +47,17 @@ def settle(
 
     split = [_judged(program, "split") for program in listed]
     settled = [Settled(*pair) for pair in zip(split, run(split), strict=True)]
-    again = [place for place, one in enumerate(settled) if _may_need_shared(one)]
-    shared = [_judged(listed[place], "shared") for place in again]
-    for place, program, verdict in zip(again, shared, run(shared), strict=True):
-        if verdict.status is Status.PASSED:
-            settled[place] = Settled(program, verdict, settled[place].verdict.message)
+    for judge in JUDGES:  # the first once more: a test of the clock may fail by chance
+        again = [place for place, one in enumerate(settled) if _may_need_another(one)]
+        programs = [_judged(listed[place], judge) for place in again]
+        for place, program, verdict in zip(again, programs, run(programs), strict=True):
+            if verdict.status is Status.PASSED:
+                reason = "" if judge == "split" else settled[place].verdict.message
+                settled[place] = Settled(program, verdict, reason)
     return settled
 
 
-def _may_need_shared(one: Settled) -> bool:
+def _may_need_another(one: Settled) -> bool:
     has_asserts = any(isinstance(test, AssertTest) for test in one.program.tests)
     return has_asserts and one.verdict.status is not Status.PASSED
 

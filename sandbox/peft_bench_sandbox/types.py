@@ -10,7 +10,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from enum import StrEnum
-from typing import Literal
+from typing import Literal, get_args
 
 from .jsonlike import plain_json, shown
 
@@ -74,8 +74,11 @@ class Status(StrEnum):
     HARNESS_ERROR = "harness_error"
 
 
-# Where a test is judged: apart from the candidate's process, or in it.
-Judge = Literal["split", "shared"]
+# Where a test is judged, from the strictest on: apart from the candidate's process; so, but what
+# the test replaces in modules is replaced for the candidate; what the candidate changes in its
+# arguments changes in the test, too; what it changes in files, too; or in the candidate's process.
+Judge = Literal["split", "split-mocks", "split-arguments", "split-files", "shared"]
+JUDGES: tuple[Judge, ...] = get_args(Judge)
 # By which rules an answer is compared: judge.py's alone, or those of legacy.py besides.
 Comparison = Literal["default", "legacy"]
 # What has a process that nothing else ever had.
@@ -143,8 +146,12 @@ class AssertTest:
     complex, str, bytes, list, tuple, set, frozenset, dict, range, nested; what is returned
     otherwise is wrong, and the program changes no argument of the test's). Names that the code
     does not define itself are the program's, if it has them; a built-in's name only as entry
-    point. "shared": the code runs in the program's own namespace, where a program that means to
-    can forge a pass; for tests that pass functions or objects to and fro (see `settle`).
+    point. "split-mocks": so, but functions of modules that the test replaces by mocks are
+    replaced for the program. "split-arguments": so, and what the program changes in its arguments
+    (lists, dictionaries, sets, bytearrays) changes in the test. "split-files": so, and what either
+    makes of files in its own working directory is made in the other's. "shared": the code runs in
+    the program's own namespace, where a program that means to can forge a pass; for tests that
+    pass functions or objects to and fro (see `settle`).
 
     Raises:
         BadProgram: a field has the wrong type, or there is no such judge.
@@ -158,8 +165,8 @@ class AssertTest:
         _require_text("code", self.code)
         if self.entry_point is not None:
             _require_text("entry_point", self.entry_point)
-        if self.judge not in ("split", "shared"):
-            raise BadProgram(f"judge is {self.judge!r:.80}; give 'split' or 'shared'")
+        if self.judge not in JUDGES:
+            raise BadProgram(f"judge is {self.judge!r:.80}; give one of {', '.join(JUDGES)}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -252,9 +259,9 @@ class Program:
 
     @property
     def judge(self) -> Judge:
-        """Who decides: "shared" with the candidate's process, or "split" from it."""
-        shared = (isinstance(test, AssertTest) and test.judge == "shared" for test in self.tests)
-        return "shared" if any(shared) else "split"
+        """The least strict of its tests' judges."""
+        judges = [test.judge for test in self.tests if isinstance(test, AssertTest)]
+        return max(judges, key=JUDGES.index, default="split")
 
 
 @dataclass(frozen=True, slots=True)

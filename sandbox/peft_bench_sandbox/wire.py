@@ -7,6 +7,7 @@ from dataclasses import asdict
 from typing import cast
 
 from .types import (
+    JUDGES,
     AssertTest,
     BadProgram,
     CallTest,
@@ -98,8 +99,8 @@ def verdict_from_json(line: Mapping[str, object]) -> Verdict:
         if not isinstance(line[name], kinds):
             raise ValueError(f"{name} is {line[name]!r:.80}; give {kinds[0].__name__}")
     judge = line["judge"]
-    if judge != "split" and judge != "shared":
-        raise ValueError(f"judge is {judge!r:.80}; give 'split' or 'shared'")
+    if judge not in JUDGES:
+        raise ValueError(f"judge is {judge!r:.80}; give one of {', '.join(JUDGES)}")
     return Verdict(
         id=cast(str, line["id"]),
         status=Status(cast(str, line["status"])),

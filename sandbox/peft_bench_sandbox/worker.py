@@ -183,7 +183,7 @@ def _plan(setting: Setting, candidates: bool) -> dict[str, Any]:
         "hidden": list(paths.hidden),
         "devices": ["/dev/null", "/dev/zero", "/dev/urandom"],
         "candidates": candidates,
-        "slots": _SLOTS,  # judges do not use theirs, but see the same root
+        "slots": _SLOTS,  # few judges use theirs, but all see the same root
         "slot_bytes": setting.limits.file_bytes,
         "slot_inodes": _INODES,
         "uid": _FIRST_UID + os.getpid() % 1_000_000 if os.geteuid() == 0 else None,

@@ -275,5 +275,5 @@ def test_ranks_share_the_cpus(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_problem_says_its_judge() -> None:
     one = doubling("a")
     assert one.program("x").judge == "split"
-    assert one.program("x", shared=True).judge == "shared"
+    assert one.program("x", judge="shared").judge == "shared"
     assert dataclasses.replace(one, id="b").program("x").id == "b"

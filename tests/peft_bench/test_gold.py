@@ -49,6 +49,7 @@ WRONG = program("def f(x):\n    return x\n")
 
 def test_outcomes_and_judges() -> None:
     maker = program("def f(x):\n    return lambda: x\n", "assert f(1)() == 1")
+    changer = program("def f(x):\n    x.append(1)\n", "x = []\nf(x)\nassert x == [1]")
     script = Program("s", "print(input())", (StdinTest("7\n", "7\n"),))
     found = gold.check(
         {
@@ -57,6 +58,7 @@ def test_outcomes_and_judges() -> None:
             "failing": [WRONG, program("x = 1")],
             "without": [],
             "shared": [maker],
+            "in place": [changer],
             "script": [script],
         },
         STRONG,
@@ -67,6 +69,7 @@ def test_outcomes_and_judges() -> None:
         "failing": ("failed", "split"),
         "without": ("none", "split"),
         "shared": ("passed", "shared"),
+        "in place": ("passed", "split-arguments"),
         "script": ("passed", "split"),
     }
     assert found["failing"].message.startswith("wrong: ")

@@ -12,7 +12,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from peft_bench_sandbox import Level, Limits, Program, Test, Verdict, WeakSandboxWarning, best_level
+from peft_bench_sandbox import (
+    Level,
+    Limits,
+    Program,
+    Test,
+    Verdict,
+    WeakSandboxWarning,
+    best_level,
+    probe,
+)
 from peft_bench_sandbox.engine import Engine
 from peft_bench_sandbox.probe import told_lacking
 from peft_bench_sandbox.worker import Setting
@@ -48,6 +57,14 @@ def sealed() -> None:
     """Skips where the machine gives less than the level "strong"."""
     if best_level() is not Level.STRONG:
         pytest.skip(f"there is no level strong here: {told_lacking()}")
+
+
+@pytest.fixture(scope="session")
+def works() -> None:
+    """Skips where programs have no directory to work in."""
+    layers = {layer.name: layer.detail for layer in probe().layers}
+    if {layers["mount namespace"], layers["landlock"]} != {"in force"}:
+        pytest.skip("there is no directory to work in without a mount namespace and Landlock")
 
 
 @pytest.fixture(scope="session")

@@ -242,6 +242,13 @@ def test_random_frames_neither_pass_nor_break_a_judge() -> None:
     assert [verdict for verdict in verdicts if verdict.status in bad] == []
 
 
+def test_random_changes_neither_pass_nor_break_a_judge() -> None:
+    verdicts = run_programs(load("widened").fuzzed(150), limits=LIMITS)
+    assert [verdict for verdict in verdicts if verdict.status == "passed"] == []
+    broken = [verdict.message for verdict in verdicts if verdict.status == "harness_error"]
+    assert all("no working directory" in message for message in broken), broken
+
+
 def test_nothing_of_other_programs_tests_or_answers_is_in_memory() -> None:
     verdicts = run_programs(answers.neighbours_and_hunters(), limits=LIMITS)
     assert [verdict for verdict in verdicts if verdict.status != "passed"] == []

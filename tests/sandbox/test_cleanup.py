@@ -78,10 +78,11 @@ def test_nothing_is_left_of_a_run(
     files, before = open_files(), children()
     sources = ["pass", "1/0", "import os; os.abort()", "while True: print('x' * 9999)"]
     sources += [f"import os\n{LITTER[name]}" for name in ("files", "no rights", "crash", "thread")]
+    others = AssertTest("pass", judge="shared"), AssertTest("pass", judge="split-files")
     programs = [
         Program("p", source, (test,))
         for source in sources
-        for test in (PASS, StdinTest("", ""), AssertTest("pass", judge="shared"))
+        for test in (PASS, StdinTest("", ""), *others)
     ]
     run_all(programs, require="limits", workers=workers, limits=Limits(wall_s=1))
     assert children() == before

@@ -23,6 +23,7 @@ from peft_bench_sandbox import (
 )
 from peft_bench_sandbox.engine import Engine
 from peft_bench_sandbox.score import Result, Status, score_program
+from peft_bench_sandbox.types import Judge
 from peft_bench_sandbox.worker import Setting
 
 ONE = "def f(): return 1"
@@ -185,14 +186,15 @@ def test_a_judge_killed_after_an_answer_fails_its_program_alone(
     assert told["asserted"] == "passed"
 
 
+@pytest.mark.parametrize("judge", ["split", "split-files"])
 @pytest.mark.parametrize("which", [outer, inner])
 def test_the_judges_zygote_killed_in_the_middle_is_replaced(
-    engine: Engine, which: Callable[[int], int]
+    works: None, engine: Engine, which: Callable[[int], int], judge: Judge
 ) -> None:
     list(engine.run([FINE]))
     before = children()
     slow = "import time\ntime.sleep(0.2)\nassert f() == 1"
-    programs = [Program(str(n), ONE, (AssertTest(slow),)) for n in range(12)]
+    programs = [Program(str(n), ONE, (AssertTest(slow, judge=judge),)) for n in range(12)]
     verdicts = engine.run(programs)
     told = [next(verdicts)]
     first = born(before)
@@ -270,10 +272,21 @@ def test_an_engine_goes_on_after_a_test_that_cannot_be_judged(engine: Engine) ->
 
 def test_an_engine_goes_on_after_a_run_broken_off(engine: Engine) -> None:
     slow = Program("slow", "import time; time.sleep(0.5)", (StdinTest("", ""),))
-    verdicts = engine.run([FINE, *[slow] * 20])
+    waiting = Program("waiting", ONE, (AssertTest("import time\nf()", judge="split-files"),))
+    verdicts = engine.run([FINE, *[slow, waiting] * 20])
     assert next(verdicts).status == "passed"
     verdicts.close()
     assert statuses(list(engine.run([FINE, ASSERTED]))) == {"fine": "passed", "asserted": "passed"}
+
+
+def test_candidates_that_die_while_their_judges_start_harm_no_other(works: None) -> None:
+    tests = (AssertTest("assert f() == 1", judge="split-files"),)
+    programs = [Program("deadly" if n == 5 else str(n), ONE, tests) for n in range(40)]
+    for _ in range(3):
+        with closing(Deadly(Setting(LIMITS), 1, strong=False)) as engine:
+            engine.times = 1
+            told = statuses(list(engine.run(programs)))
+        assert set(told.values()) == {"passed"}, told
 
 
 def test_verdicts_come_in_order_for_every_kind_of_test() -> None:
@@ -302,6 +315,17 @@ def test_hundreds_that_sleep_do_so_together() -> None:
     assert {verdict.status for verdict in verdicts} == {"passed"}
     assert sum(verdict.wall_s for verdict in verdicts) >= 300
     assert time.monotonic() - began < 60
+
+
+def test_more_judges_than_there_are_directories_wait_for_one(
+    works: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("peft_bench_sandbox.worker._SLOTS", 3)  # of each of two zygotes, and theirs
+    source = "import time\ndef f():\n    time.sleep(0.2)\n    open('a', 'w').close()"
+    test = AssertTest("f()\nopen('a').close()", judge="split-files")
+    with closing(Engine(Setting(LIMITS), 2, strong=False)) as engine:
+        verdicts = list(engine.run([Program("p", source, (test,))] * 30))
+    assert {verdict.message for verdict in verdicts} == {""}
 
 
 def test_a_slow_program_holds_up_only_so_many(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -83,7 +83,6 @@ def same(left: Any, right: Any) -> bool:
     "value",
     [
         iter([1, (2,)]),
-        (item for item in "ab"),
         map(abs, [-1]),
         zip([1], "a", strict=True),
         iter({}),
@@ -96,6 +95,11 @@ def test_an_iterator_is_told_as_what_it_goes_over(value: Any) -> None:
     told = decode(encode(value))
     assert type(told) is type(iter([]))
     assert same([*told], [*twin])
+
+
+def test_a_generator_is_told_as_one() -> None:
+    told = decode(encode([(item for item in ("a", (2,)))]))[0]
+    assert type(told) is type(item for item in "") and [*told] == ["a", (2,)]
 
 
 def test_a_view_of_a_dictionary_is_told_as_such() -> None:
@@ -260,7 +264,7 @@ def consists_of_plain(value: Any) -> bool:
         return all(type(part) is int for part in (value.start, value.stop, value.step))
     if kind is dict:
         return all(map(consists_of_plain, [*value, *value.values()]))
-    if kind in CONTAINERS or kind is type(iter([])):
+    if kind in CONTAINERS or kind in (type(iter([])), type(_ for _ in ())):
         return all(map(consists_of_plain, value))
     if kind is type:
         return value.__module__ == "builtins" and getattr(builtins, value.__name__, None) is value
@@ -270,7 +274,18 @@ def consists_of_plain(value: Any) -> bool:
 PIECES = [
     *'[]{},:"-0159.eE+ntfxdbscri\\ \n\0é',
     *('{"t":', '{"s":', '{"f":', '{"d":', '{"b":', '{"c":', '{"r":', '{"i":', '"0x1"', "[[]]"),
-    *('{"n":', '{"dk":', '{"dv":', '{"di":', '{"dt":', '{"td":', '{"de":', '{"fr":', '{"T":'),
+    *(
+        '{"n":',
+        '{"g":',
+        '{"dk":',
+        '{"dv":',
+        '{"di":',
+        '{"dt":',
+        '{"td":',
+        '{"de":',
+        '{"fr":',
+        '{"T":',
+    ),
     *("null", "true", "false", "NaN", "Infinity", "-Infinity", "1e999", "-0.0", "\\ud800"),
 ]
 

@@ -8,12 +8,13 @@ from __future__ import annotations
 import importlib
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING
 
 import pytest
-from peft_bench_sandbox import AssertTest, CallTest, Limits, Program, Verdict
+from peft_bench_sandbox import AssertTest, CallTest, Limits, Program, Verdict, probe
 from peft_bench_sandbox.pool import run_programs
 
 if TYPE_CHECKING:
@@ -47,6 +48,20 @@ def shared(request: pytest.FixtureRequest) -> dict[str, Verdict]:
 @suite.of_twin("shared")  # type: ignore[untyped-decorator]
 def test_judged_in_its_own_process_it_passes(attack: Attack, shared: dict[str, Verdict]) -> None:
     assert shared[attack.name].status == "passed", shared[attack.name]
+
+
+@suite.of_twin("wider")  # type: ignore[untyped-decorator]
+def test_the_judge_that_is_meant_to_lets_it_through(attack: Attack) -> None:
+    assert isinstance(attack.test, AssertTest)
+    test = replace(attack.test, judge=attack.wider)
+    [verdict] = run_programs([Program("wider", attack.source, (test,))], limits=suite.TWIN_LIMITS)
+    if verdict.status == "harness_error" and attack.layer not in layers_in_force():
+        pytest.skip(f"there is no {attack.layer} here, on which this judge rests")
+    assert verdict.status == "passed", verdict
+
+
+def layers_in_force() -> set[str]:
+    return {layer.name for layer in probe().layers if layer.detail == "in force"}
 
 
 # Scorers without a process for the program

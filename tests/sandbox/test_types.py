@@ -74,8 +74,12 @@ def test_a_program_needs_tests() -> None:
         (Program, ("p", "", ("assert True",)), r"tests\[0\] is str; give an AssertTest"),
         (AssertTest, (b"pass",), "code is b'pass'; give a string"),
         (AssertTest, ("pass", 1), "entry_point is 1; give a string"),
-        (AssertTest, ("pass", None, "me"), "judge is 'me'; give 'split' or 'shared'"),
-        (AssertTest, ("pass", None, ["split"]), r"judge is \['split'\]; give 'split' or 'shared'"),
+        (AssertTest, ("pass", None, "me"), "judge is 'me'; give one of split, split-mocks, "),
+        (
+            AssertTest,
+            ("pass", None, ["split"]),
+            r"judge is \['split'\]; give one of split, ",
+        ),
         (StdinTest, ("", 5), "stdout is 5; give a string"),
         (CallTest, ("f", "ab", 1), "args is str; give a list"),
         (CallTest, ("f", [{1}], 1), "args is .*; give data that JSON can say"),
@@ -97,3 +101,10 @@ def test_the_judge_is_settled_by_the_tests() -> None:
     assert Program("p", "", (split, CallTest("f", [], 1), PASS)).judge == "split"
     shared = AssertTest("pass", judge="shared")
     assert Program("p", "", (split, PASS, shared)).judge == "shared"
+
+
+def test_of_several_judges_the_least_strict_counts() -> None:
+    ladder = ["split", "split-mocks", "split-arguments", "split-files", "shared"]
+    tests = [AssertTest("pass", judge=name) for name in ladder]  # type: ignore[arg-type]
+    for count in range(1, 6):
+        assert Program("p", "", tuple(reversed(tests[:count]))).judge == ladder[count - 1]

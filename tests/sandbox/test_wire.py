@@ -112,7 +112,7 @@ def test_the_tests_that_only_legacy_passed_go_there_and_back() -> None:
         ),
         (
             {**LINE, "tests": [{"kind": "asserts", "code": "", "judge": "me"}]},
-            r"tests\[0\].judge is 'me'; give 'split' or 'shared'",
+            r"tests\[0\].judge is 'me'; give one of split, split-mocks, ",
         ),
         (
             {**LINE, "tests": [{"kind": "stdin", "stdin": "", "stdout": "", "judge": "split"}]},

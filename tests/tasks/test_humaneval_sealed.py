@@ -143,13 +143,23 @@ def test_a_test_that_cannot_be_taken_apart_is_counted_apart(ask: Ask, verdicts: 
         canonical_solution="    return lambda x: x + xs\n",
         test="def check(candidate):\n    assert candidate(1)(2) == 3\n",
     )
-    answers = {"shared": ["    return lambda x: xs + x\n"], "split": [BODY]}
-    results = ask(TASK, "humaneval", [shared, row("split")], answers)
+    changing = row(
+        "changing",
+        prompt='def total(xs):\n    """Adds to the end."""\n',
+        canonical_solution="    xs.append(sum(xs))\n",
+        test="def check(candidate):\n    xs = [1, 2]\n    candidate(xs)\n    assert xs[2] == 3\n",
+    )
+    answers = {
+        "shared": ["    return lambda x: xs + x\n"],
+        "split": [BODY],
+        "changing": ["    xs += [sum(xs)]\n"],
+    }
+    results = ask(TASK, "humaneval", [shared, row("split"), changing], answers)
     scores = results["results"][TASK]
     assert scores["pass@1,executed"] == 1.0
-    assert scores["shared_passes,executed"] == 0.5
+    assert scores["shared_passes,executed"] == pytest.approx(1 / 3)
     judges = {name: one["judge"] for name, [one] in verdicts(results, TASK).items()}
-    assert judges == {"shared": "shared", "split": "split"}
+    assert judges == {"shared": "shared", "split": "split", "changing": "split-arguments"}
 
 
 def test_without_the_gold_check_nothing_is_kept_apart(ask: Ask, verdicts: Any) -> None:

@@ -95,9 +95,9 @@ def serve(source: str) -> None:
     try:
         code = compile(source, "<program>", "exec", dont_inherit=True)
         namespace = run_program(code, "candidate")
-        answer = f"h{{{_kinds_of(namespace)}}}"
+        answer = f"h{{{kinds_of(namespace)}}}"
     except BaseException as error:
-        answer = _raised(error)
+        answer = raised(error)
     write_frame(CHANNEL, answer.encode("ascii"))
     while request := read_frame(CHANNEL):
         # The judge is trusted: its requests are read as they come.
@@ -113,11 +113,11 @@ def serve(source: str) -> None:
             except NotPlain as error:
                 answer = "n" + quote(cut(f"{name} gave {_name_of(type(value))}: {error}"))
         except BaseException as error:
-            answer = _raised(error)
+            answer = raised(error)
         write_frame(CHANNEL, answer.encode("ascii"))
 
 
-def _kinds_of(namespace: "dict[str, Any]") -> str:
+def kinds_of(namespace: "dict[str, Any]") -> str:
     """Of every global of the program, as JSON: m:NAME for a module, s:NAME for what it took from
     that module of the standard library, c for what else is callable, d for data."""
     kinds = []
@@ -135,7 +135,7 @@ def _kinds_of(namespace: "dict[str, Any]") -> str:
     return ", ".join(kinds)
 
 
-def _raised(error: BaseException) -> str:
+def raised(error: BaseException) -> str:
     outcome, message, _ = describe_end(error)
     if outcome == "exception":
         line = [_name_of(kind) for kind in _mro_of(type(error))][:20]

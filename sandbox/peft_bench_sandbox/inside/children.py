@@ -7,7 +7,7 @@ import marshal
 import os
 from _socket import socketpair
 
-from . import batch, candidate, kernel
+from . import batch, candidate, kernel, wide
 from .seal import Seal
 
 TYPE_CHECKING = False
@@ -83,9 +83,7 @@ class Children:
 
     def prepare(self, number: int, kind: str, size: int, job: int) -> Child:
         """What a child is going to have."""
-        slot = self._slots.pop() if self._slots else None
-        if slot is not None:
-            self.seal.prepare(slot)
+        slot = self.take_slot()
         child, file = Child(number, kind, size, job, slot), self._memory_file
         if kind == "serve":
             ours, theirs = socketpair()
@@ -155,7 +153,10 @@ class Children:
             os.close(FAILED_SETUP)
             gc.enable()
             if kind == "serve":
-                candidate.serve(source)
+                if extra:
+                    wide.serve(source, extra["judge"], works=child.slot is not None)
+                else:
+                    candidate.serve(source)
             else:
                 (batch if kind in batch.KINDS else candidate).run(kind, source, extra)
             code = 0
@@ -224,10 +225,21 @@ class Children:
         for fd in child.files:
             if fd != self._null:
                 self._keep(fd)
-        if child.slot is not None:
+        self.give_slot(child.slot)
+
+    def take_slot(self) -> "int | None":
+        """A directory to work in, by its number, if there is one."""
+        slot = self._slots.pop() if self._slots else None
+        if slot is not None:
+            self.seal.prepare(slot)
+        return slot
+
+    def give_slot(self, slot: "int | None") -> None:
+        """Take a directory back from a process that has ended; clean it."""
+        if slot is not None:
             if self._cleans:
-                self.seal.clean(child.slot)
-            self._slots.append(child.slot)
+                self.seal.clean(slot)
+            self._slots.append(slot)
 
     def _keep(self, fd: int) -> None:
         """Keep an untouched file for the next child; a touched one could tell it something."""

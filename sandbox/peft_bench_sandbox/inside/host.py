@@ -40,6 +40,8 @@ _LASTING = frozenset(
 # A test that runs text can be made to run the candidate's.
 _RUNNING_TEXT = frozenset(("eval", "exec"))
 _STORES = frozenset(opmap[name] for name in ("STORE_ATTR", "DELETE_ATTR"))
+# The letters by which a candidate's process tells that there is no answer.
+_ENDS = (("n", "wrong"), ("e", "exited"), ("m", "memory"), ("o", "output"))
 _ALIASES = {"np": "numpy", "pd": "pandas"}
 _IMPORTABLE = sys.stdlib_module_names.union(_ALIASES.values()) - {"builtins", "__main__"}
 
@@ -48,7 +50,7 @@ class Over(BaseException):
     """The test has come to its end in the middle; `Judgement.over` says how."""
 
 
-class _Fault(Exception):
+class Fault(Exception):
     """The test cannot be judged here: its own fault, not the candidate's."""
 
 
@@ -59,20 +61,20 @@ class Test:
         try:
             self.code = compile(source, "<test>", "exec", dont_inherit=True)
         except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
-            raise _Fault(f"the test does not compile: {text_of(error)}") from None
-        self._source = source
+            raise Fault(f"the test does not compile: {text_of(error)}") from None
+        self.source = source
         self._loaded: set[str] | None = None
         self.names: set[str] = set()
         self.stores = False
         self._scan(self.code)
         if self.names & _RUNNING_TEXT:
-            raise _Fault("the test runs text by eval or exec; give it judge='shared'")
+            raise Fault("the test runs text by eval or exec; give it judge='shared'")
         self.lasting = self.stores or bool(self.names & _LASTING)
 
     def loaded(self) -> "set[str]":
         """The names that the code loads as such; `names` has those of attributes too."""
         if self._loaded is None:
-            tree = compile(self._source, "<test>", "exec", _ONLY_AST, dont_inherit=True)
+            tree = compile(self.source, "<test>", "exec", _ONLY_AST, dont_inherit=True)
             self._loaded = set()
             waiting: list[Any] = [tree]
             while waiting:
@@ -155,7 +157,7 @@ class Judgement:
             return letter, text
         if letter == "x":
             raise self._exception(text)
-        for told, outcome in (("n", "wrong"), ("e", "exited"), ("m", "memory")):
+        for told, outcome in _ENDS:
             if letter == told:
                 message = _parsed(text)
                 raise self._end(outcome, message if isinstance(message, str) else "unreadable")
@@ -225,12 +227,7 @@ class Judgement:
         if self.over:  # the test caught the end and goes on
             raise Over
         try:
-            if arguments is None or (
-                is_marshalled_whole(arguments) and (not keywords or is_marshalled_whole(keywords))
-            ):
-                request = marshal.dumps((name, arguments, keywords))
-            else:
-                request = marshal.dumps((name, encode((arguments, keywords)), None))
+            request = self._request(name, arguments, keywords)
         except NotPlain:
             # Only before the first answer can this be no doing of the candidate's.
             outcome = "wrong" if self._answered else "harness_error"
@@ -247,9 +244,19 @@ class Judgement:
         if letter != "v":
             raise self._end("gone", "the program spoke out of turn")
         try:
-            return decode(text)
+            return self._decode(text)
         except Malformed as error:
             raise self._end("wrong", f"{name} gave what is {error}") from None
+
+    def _request(self, name: str, arguments: "Any", keywords: "Any") -> bytes:
+        if arguments is None or (
+            is_marshalled_whole(arguments) and (not keywords or is_marshalled_whole(keywords))
+        ):
+            return marshal.dumps((name, arguments, keywords))
+        return marshal.dumps((name, encode((arguments, keywords)), None))
+
+    def _decode(self, text: str) -> "Any":
+        return decode(text)
 
 
 def _parsed(text: str) -> object:
@@ -273,8 +280,14 @@ def _raised(told: object) -> "tuple[list[str], str, tuple[Any, ...]]":
     return ["Exception"], "unreadable", ("unreadable",)
 
 
-def serve(link: Link, replied: "mmap") -> None:
-    """Judge what the caller sends until it has no more, or until this process has changed."""
+def serve(
+    link: Link, replied: "mmap", begin: "Callable[..., Judgement]", *, once: bool = False
+) -> None:
+    """Judge what the caller sends until it has no more, or until this process has changed.
+
+    begin: makes a judgement of a judge's name and of what a `Judgement` is made of. once: this
+    process judges one test.
+    """
     link.sock.setblocking(True)
     kept: dict[str, Test] = {}
     size = 0
@@ -283,10 +296,10 @@ def serve(link: Link, replied: "mmap") -> None:
             messages = link.receive()
         except Closed:
             return
-        for number, source, entry_point, cpu_s, most, (fd,) in messages:
+        for number, source, entry_point, judge, cpu_s, most, (fd,) in messages:
             modules = len(sys.modules)
             _signal.setitimer(_PROF, cpu_s)
-            lasting = False
+            lasting = once
             try:
                 if source not in kept:
                     while kept and size + len(source) > _KEPT:
@@ -295,11 +308,11 @@ def serve(link: Link, replied: "mmap") -> None:
                         del kept[oldest]
                     kept[source] = Test(source)
                     size += len(source)
-                judgement = Judgement(kept[source], entry_point, fd, most, replied)
+                judgement = begin(judge, kept[source], entry_point, fd, most, replied)
                 outcome, message = judgement.run(source)
-                lasting = judgement.lasting or len(sys.modules) != modules
+                lasting = once or judgement.lasting or len(sys.modules) != modules
                 del judgement
-            except _Fault as fault:
+            except Fault as fault:
                 outcome, message = "harness_error", str(fault)
             _signal.setitimer(_PROF, 0)
             for name in ("random", "numpy.random"):

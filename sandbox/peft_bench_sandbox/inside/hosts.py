@@ -9,7 +9,7 @@ import os
 from _socket import socket, socketpair
 from mmap import mmap
 
-from . import candidate, host, kernel
+from . import candidate, host, kernel, widehost
 from .children import FAILED_SETUP, Children
 from .link import Closed, Link
 
@@ -26,9 +26,18 @@ class Hosts:
         self._link = link
         self._children = children
         self.alive: dict[int, tuple[int, mmap]] = {}
+        self._slots: dict[int, int] = {}  # of those that have a directory to work in, by pid
+        self._waiting: list[int] = []  # numbers of those that there is no directory for now
 
-    def start(self, number: int) -> None:
-        """Fork a judge's process; its socket goes to the caller."""
+    def start(self, number: int, works: bool) -> None:
+        """Fork a judge's process; its socket goes to the caller.
+
+        works: it gets a directory of its own, where there are such.
+        """
+        slot = self._children.take_slot() if works else None
+        if works and slot is None and self._slots:
+            self._waiting.append(number)
+            return
         replied = mmap(-1, 1)
         ours, theirs = socketpair()
         try:
@@ -36,10 +45,14 @@ class Hosts:
         except OSError as error:
             text = f"the sandbox could not start a judge: {error}"
             self._link.send(("no host", number, text))
+            self._children.give_slot(slot)
+            self._start_waiting()
             return
         if pid == 0:
-            self._become(theirs, replied)
+            self._become(theirs, replied, slot)
         theirs.close()
+        if slot is not None:
+            self._slots[pid] = slot
         self.alive[pid] = number, replied
         self._link.send(("host", number, pid), ours.detach())
 
@@ -55,8 +68,15 @@ class Hosts:
             number, replied = self.alive.pop(pid)
             self._link.send(("gone", number, exit_code, replied[0]))
             replied.close()
+            if (slot := self._slots.pop(pid, None)) is not None:
+                self._children.give_slot(slot)
+                self._start_waiting()
 
-    def _become(self, sock: socket, replied: mmap) -> "NoReturn":
+    def _start_waiting(self) -> None:
+        if self._waiting:
+            self.start(self._waiting.pop(0), True)
+
+    def _become(self, sock: socket, replied: mmap, slot: "int | None") -> "NoReturn":
         children = self._children
         code = 1
         try:
@@ -66,13 +86,15 @@ class Hosts:
             os.dup2(sock.detach(), candidate.CHANNEL)
             own = [call for what, call in children.limits.items() if what != kernel.RLIMIT_CPU]
             try:
-                children.set_up(None, own)
+                children.set_up(slot, own)
             except BaseException as error:
                 children.tell_failure(error)
                 raise
             os.close(FAILED_SETUP)
             gc.enable()
-            host.serve(Link(socket(fileno=candidate.CHANNEL)), replied)
+            begin = widehost.make(None if slot is None else os.getcwd())
+            link = Link(socket(fileno=candidate.CHANNEL))
+            host.serve(link, replied, begin, once=slot is not None)
             code = 0
         except Closed:
             code = 0

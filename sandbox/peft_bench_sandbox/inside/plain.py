@@ -1,8 +1,8 @@
 """Plain data as text: what a candidate and a judge may tell each other.
 
 None, bool, int, float, complex, str, bytes, list, tuple, set, frozenset, dict and range, nested;
-the standard library's dates, times, decimals and fractions; Python's own classes by name; iterators
-and views of dictionaries, as what they go over.
+the standard library's dates, times, decimals and fractions; Python's own classes by name;
+generators, other iterators and views of dictionaries, as what they go over.
 
 The text is JSON; what JSON cannot say is an object with one key, the type's tag. Encoding happens
 in the candidate's process, where nothing can be trusted. So `decode` believes nothing: whatever
@@ -60,7 +60,7 @@ def _writer(refuse: "Callable[[object], Any]") -> "Callable[[Any, int], Any]":
     return writer
 
 
-_written = _writer(_refuse)
+written = _writer(_refuse)
 
 
 def _not_json(value: object) -> "Any":
@@ -91,12 +91,13 @@ def encode(value: "Any") -> str:
     if kind is int and -_SMALL < value < _SMALL:
         return int.__repr__(value)
     try:
-        return "".join(_written(_told(value), 0))
+        return "".join(written(told(value), 0))
     except (RecursionError, ValueError) as error:
         raise NotPlain(f"nested too deep, or within itself ({error})") from None
 
 
-def _told(value: "Any") -> "Any":
+def told(value: "Any") -> "Any":
+    """What JSON is to be made of for a value. Raises: NotPlain."""
     kind = type(value)
     if kind is str:
         return value if value.isascii() else _told_text(value)
@@ -105,20 +106,20 @@ def _told(value: "Any") -> "Any":
     if kind is int:
         return value if value.bit_length() < _LONG_BITS else {"i": hex(value)}
     if kind is list:
-        return [_told(item) for item in value]
+        return [told(item) for item in value]
     teller = _TELLERS.get(kind)
     if teller is not None:
         return teller(value)
     for base, make in _BASES:
         if issubclass(kind, base):
-            return _told(make(value))
+            return told(make(value))
     if kind is type and getattr(builtins, _name_of(value), None) is value:
         return {"T": _name_of(value)}
     for (module, name), (tag, teller) in _VALUES.items():
         if (loaded := sys.modules.get(module)) and issubclass(kind, getattr(loaded, name)):
             return {tag: teller(value)}
     if issubclass(kind, Iterator):
-        return {"n": [_told(item) for item in value]}
+        return {"n": [told(item) for item in value]}
     return _refuse(value)
 
 
@@ -131,17 +132,18 @@ def _told_text(value: str) -> "Any":
 
 
 def _told_items(tag: str) -> "Callable[[Any], Any]":
-    return lambda value: {tag: [_told(item) for item in value]}
+    return lambda value: {tag: [told(item) for item in value]}
 
 
 _TELLERS = {
     tuple: _told_items("t"),
     set: _told_items("s"),
     frozenset: _told_items("f"),
-    dict: lambda value: {"d": [[_told(key), _told(item)] for key, item in value.items()]},
+    dict: lambda value: {"d": [[told(key), told(item)] for key, item in value.items()]},
     bytes: lambda value: {"b": value.hex()},
     complex: lambda value: {"c": [value.real, value.imag]},
-    range: lambda value: {"r": [_told(value.start), _told(value.stop), _told(value.step)]},
+    type(_ for _ in ()): _told_items("g"),
+    range: lambda value: {"r": [told(value.start), told(value.stop), told(value.step)]},
     type({}.keys()): _told_items("dk"),
     type({}.values()): _told_items("dv"),
     type({}.items()): _told_items("di"),
@@ -159,7 +161,7 @@ _VALUES: "dict[tuple[str, str], tuple[str, Callable[[Any], Any]]]" = {
     ("decimal", "Decimal"): ("de", str),
     ("fractions", "Fraction"): (
         "fr",
-        lambda value: [_told(value.numerator), _told(value.denominator)],
+        lambda value: [told(value.numerator), told(value.denominator)],
     ),
 }
 
@@ -180,7 +182,7 @@ _BASES = (
 
 
 # json.loads without what is around it.
-_scan: "Callable[[str, int], tuple[Any, int]]" = json.JSONDecoder().scan_once  # type: ignore[attr-defined]
+scan: "Callable[[str, int], tuple[Any, int]]" = json.JSONDecoder().scan_once  # type: ignore[attr-defined]
 
 
 def decode(text: str) -> "Any":
@@ -190,19 +192,20 @@ def decode(text: str) -> "Any":
         Malformed: the text is not what `encode` writes.
     """
     try:
-        value, end = _scan(text, 0)
+        value, end = scan(text, 0)
         if end != len(text):
             raise Malformed("no plain data: more than one value")
-        return value if "{" not in text else _built(value)
+        return value if "{" not in text else built(value)
     except (
         ValueError, TypeError, LookupError, ArithmeticError, RecursionError, StopIteration
     ) as error:  # fmt: skip
         raise Malformed(f"no plain data: {error}") from None
 
 
-def _built(node: "Any") -> "Any":
+def built(node: "Any") -> "Any":
+    """The value of what JSON gave. Raises: Malformed, or what the last of `decode` catches."""
     if type(node) is list:
-        return [_built(item) for item in node]
+        return [built(item) for item in node]
     if type(node) is not dict:
         return node
     if len(node) != 1:
@@ -219,7 +222,7 @@ def _built_complex(content: "Any") -> complex:
 
 
 def _built_dict(content: "Any") -> "dict[Any, Any]":
-    return {_built(key): _built(item) for key, item in content}
+    return {built(key): built(item) for key, item in content}
 
 
 def _built_class(content: "Any") -> type:
@@ -244,26 +247,27 @@ def _built_value(module: str, name: str, tag: str) -> "Callable[[Any], Any]":
 
 
 def _built_int(content: "Any") -> int:
-    value = _built(content)
+    value = built(content)
     if type(value) is not int:
         raise TypeError("not a whole number")
     return value
 
 
 _BUILDERS: "dict[str, Callable[[Any], Any]]" = {
-    "t": lambda content: tuple([_built(item) for item in content]),
-    "s": lambda content: {_built(item) for item in content},
-    "f": lambda content: frozenset([_built(item) for item in content]),
+    "t": lambda content: tuple([built(item) for item in content]),
+    "s": lambda content: {built(item) for item in content},
+    "f": lambda content: frozenset([built(item) for item in content]),
     "d": _built_dict,
     "b": bytes.fromhex,
     "u": lambda content: bytes.fromhex(content).decode("utf-8", "surrogatepass"),
     "c": _built_complex,
     "r": lambda content: range(*map(_built_int, content)),
     "i": lambda content: int(content, 16),
-    "n": lambda content: iter([_built(item) for item in content]),
-    "dk": lambda content: dict.fromkeys([_built(item) for item in content]).keys(),
-    "dv": lambda content: dict(enumerate([_built(item) for item in content])).values(),
-    "di": lambda content: dict([_built(item) for item in content]).items(),
+    "g": lambda content: (item for item in [built(item) for item in content]),
+    "n": lambda content: iter([built(item) for item in content]),
+    "dk": lambda content: dict.fromkeys([built(item) for item in content]).keys(),
+    "dv": lambda content: dict(enumerate([built(item) for item in content])).values(),
+    "di": lambda content: dict([built(item) for item in content]).items(),
     "T": _built_class,
 }
 _BUILDERS.update({tag: _built_value(*where, tag) for where, (tag, _) in _VALUES.items()})

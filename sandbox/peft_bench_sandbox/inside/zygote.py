@@ -102,7 +102,7 @@ class Zygote:
         if what == "run":
             self._queue.append(message)
         elif self.hosts is not None:
-            (self.hosts.start if what == "host" else self.hosts.kill)(message[1])
+            (self.hosts.start if what == "host" else self.hosts.kill)(*message[1:-1])
 
     # Runs
 

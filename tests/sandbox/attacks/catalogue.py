@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from peft_bench_sandbox import AssertTest, CallTest, StdinTest
+from peft_bench_sandbox.types import Judge
 
 Test = AssertTest | CallTest | StdinTest
 
@@ -23,12 +24,15 @@ Test = AssertTest | CallTest | StdinTest
 # "lifted": the limits named are lifted, all guards stand, and the attack succeeds.
 # "trusting": checks of the package's own readers are left out; the judge is fooled, or lost.
 # "shared": the test's code runs in the program's own process, and the forgery passes.
+# "wider": the next judge lets it through, as it is meant to.
 # "exit code": a plain interpreter runs program and test; exit code 0 counts as a pass, and it is.
 # "one process": a scorer that runs program and test in its own process is lost: it ends, hangs, or
 #   tells nothing that can be used.
 # "status": nothing is there to get through, and a scorer in one process calls it a failure as well:
 #   what counts is the status, and that the neighbours keep well.
-Twin = Literal["without", "lifted", "trusting", "shared", "exit code", "one process", "status"]
+Twin = Literal[
+    "without", "lifted", "trusting", "shared", "wider", "exit code", "one process", "status"
+]
 
 # What the test process can see of an attack that got through (see scene.py).
 Trace = Literal["outside", "victim", "heard", "process", "segment", "terminal"]
@@ -47,6 +51,7 @@ class Attack:
     this user (tried in a plain process before it is believed), or another Python is not harmed.
     only: the machine (uname -m) whose code or numbers the program holds.
     layer: the sandbox's layer without which this attack is not held.
+    wider: the judge of the twin "wider".
     copies: how many of the program run one after the other; one of them has to get through.
     """
 
@@ -63,6 +68,7 @@ class Attack:
     privilege: str = ""
     only: str = ""
     layer: str = ""
+    wider: Judge = "split"
     copies: int = 1
 
 

@@ -23,13 +23,14 @@ from . import (
     parsing,
     patching,
     processes,
+    widened,
 )
 from .catalogue import Attack, Twin
 from .scene import Scene
 
 _CATALOGUE = (
     *(forging, patching, answers, channel, endings, parsing, bombs, files, network, forks),
-    *(processes, kernel, leftovers),
+    *(processes, kernel, leftovers, widened),
 )
 ATTACKS: list[Attack] = [
     attack

@@ -20,12 +20,14 @@ import select
 import signal
 import socket
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from typing import Any, NoReturn
 
 from peft_bench_sandbox import AssertTest, Limits, Test, score
-from peft_bench_sandbox.inside import candidate, host, plain
+from peft_bench_sandbox.inside import candidate, host, plain, widehost
+from peft_bench_sandbox.inside.folder import Folder
 from peft_bench_sandbox.report import Report
 from peft_bench_sandbox.runs import job_file
 
@@ -37,6 +39,7 @@ OF_THE_JUDGE = {
     "plain": "that texts are of the right form; what is not raises",
     "exceptions": "that an exception is raised as one that does no harm to the judge",
     "verdict": "that whatever is raised in a test is a verdict on it",
+    "paths": "that files that a candidate has changed lie in its directory",
     "wall": "that a candidate ends at its wall limit",
 }
 OF_THE_CALLER = {
@@ -160,7 +163,7 @@ class _Frames:
 
 def _decoded(text: str) -> Any:
     """As plain.decode, but for what an honest encoder never writes."""
-    return plain._built(json.loads(text))
+    return plain.built(json.loads(text))
 
 
 def _raised(told: Any) -> tuple[list[str], str, tuple[Any, ...]]:
@@ -173,11 +176,25 @@ def _judge(fd: int, test: AssertTest, left_out: frozenset[str], limits: Limits) 
         host.decode, host._parsed, host._raised = _decoded, json.loads, _raised
     replied = mmap.mmap(-1, mmap.PAGESIZE)
     given = host.Test(test.code), test.entry_point, fd, limits.output_bytes, replied
+    if test.judge == "split-files":
+        return _judge_files(given, test.code, left_out)
     judgement = _Judgement(left_out, *given)
     before = len(os.listdir("/proc/self/fd"))  # noqa: PTH208 - names only
     outcome, _ = judgement.run(test.code)
     after = len(os.listdir("/proc/self/fd"))  # noqa: PTH208
     return outcome if after == before else "lost: it was given descriptors"
+
+
+def _judge_files(given: tuple[Any, ...], code: str, left_out: frozenset[str]) -> str:
+    if "paths" in left_out:
+        widehost.checked = lambda content: content  # type: ignore[assignment]
+    with tempfile.TemporaryDirectory() as above:
+        top = f"{above}/top"
+        os.mkdir(top)  # noqa: PTH102
+        os.chdir(top)
+        outcome, _ = widehost.Judgement(Folder(top), True, *given).run(code)
+        os.chdir("/")
+    return outcome
 
 
 # The caller, who reads reports
