@@ -9,8 +9,8 @@ those numbers. Its lines, each JSON:
 4. and on: a metric each, ``{"em@1": [...]}``: an item's number, or its list of statistics where
    the metric is one of the whole corpus, or null where the metric does not score the item.
 
-The samples stay the truth: where their size is another than noted, or anything in the file is
-not as above, it is as though the file were not there.
+The samples stay the truth: where their size is another than noted, or they were written after this
+file, or anything in it is not as above, it is as though it were not there.
 """
 
 from __future__ import annotations
@@ -69,9 +69,12 @@ def read(samples: Path, metric: str) -> ItemStatistics | None:
     folder, name = os.path.split(samples)
     try:
         # Thousands of files: no Path for each.
-        kept = read_bytes(os.path.join(folder, _name(name)))  # noqa: PTH118
-        head, ids, groups, *columns = kept.splitlines()
-        if head != _head(os.stat(samples).st_size):  # noqa: PTH116
+        file = os.path.join(folder, _name(name))  # noqa: PTH118
+        of, own = os.stat(samples), os.stat(file)  # noqa: PTH116
+        if own.st_mtime_ns < of.st_mtime_ns:
+            return None
+        head, ids, groups, *columns = read_bytes(file).splitlines()
+        if head != _head(of.st_size):
             return None
         start = _start(metric)
         [column] = [line for line in columns if line.startswith(start)]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -66,8 +67,10 @@ def save(folder: Path, samples: list[dict[str, Any]] = SAMPLES) -> Path:
 
 
 def spoil(samples: Path) -> None:
-    """Leaves the samples' size as it is and nothing in them that could be read."""
-    samples.write_bytes(b"x" * samples.stat().st_size)
+    """Leaves the samples' size and time as they are, and nothing in them that could be read."""
+    was = samples.stat()
+    samples.write_bytes(b"x" * was.st_size)
+    os.utime(samples, ns=(was.st_atime_ns, was.st_mtime_ns))
 
 
 def test_items_are_read_in_the_samples_place(tmp_path: Path) -> None:
@@ -91,6 +94,16 @@ def test_samples_of_another_size_are_read_themselves(tmp_path: Path) -> None:
     samples.unlink()
     with pytest.raises(MissingError, match="samples cannot be read"):
         per_item_scores(tmp_path, TASK, "em@1")
+
+
+def test_samples_changed_afterwards_are_read_themselves(tmp_path: Path) -> None:
+    samples = save(tmp_path)
+    keep_items(tmp_path, TASK)
+    later = items_file(samples).stat().st_mtime_ns + 1
+    text = samples.read_text(encoding="utf-8").replace('"em@1": 0.0', '"em@1": 1.0')
+    samples.write_text(text, encoding="utf-8")  # of the same size
+    os.utime(samples, ns=(later, later))
+    assert per_item_scores(tmp_path, TASK, "em@1").values == (1.0, 1.0, 1.0)
 
 
 SPOILT: list[Callable[[list[str]], list[str]]] = [
