@@ -30,8 +30,10 @@ if TYPE_CHECKING:
     from .hosts import Hosts
 
 TICK_S = 0.05
-_LOOK_S = 0.02  # after a start: the first sees that children began, the second that they go on
+_LOOK_S = 0.02  # between the looks that follow a start
+_QUIET = 2  # so many looks in a row must find a child asleep: it may only wait for a processor
 _BATCH = 4  # children forked in a row
+_MOST_IN_A_ROW = 32  # even if all are asleep
 _ACTIVE = 2  # while so many children compute, no more are forked
 _LOW_FDS = 16  # our own descriptors lie above those that a child is given
 _PATIENCE = 10  # a program that still computes at its wall limit may go on up to this many times
@@ -96,7 +98,7 @@ class Zygote:
             if now >= self._next_tick:
                 self._tick(now)
             if self._queue and (self._active < _ACTIVE or self._more) and self._can_start():
-                self._start(max(_BATCH, self._more), now)
+                self._start(min(max(_BATCH, self._more), _MOST_IN_A_ROW), now)
 
     def _pause(self, now: float) -> "float | None":
         return max(0.0, self._next_tick - now) if self.children.alive else None
@@ -120,7 +122,7 @@ class Zygote:
         count = min(most, len(self._queue), children.room())
         jobs, self._queue = self._queue[:count], self._queue[count:]
         self._more = max(0, self._more - count)
-        self._looks, self._next_tick = 2, min(self._next_tick, now + _LOOK_S)
+        self._looks, self._next_tick = _QUIET + 1, min(self._next_tick, now + _LOOK_S)
         prepared = [
             children.prepare(number, kind, size, fds[0]) for _, number, kind, size, fds in jobs
         ]
@@ -211,8 +213,10 @@ class Zygote:
         self._next_tick = now + (_LOOK_S if self._looks else TICK_S)
         self._active = 0
         for pid, child in self.children.alive.items():
-            cpu = _cpu_of(pid, child.last_cpu)
-            child.active = cpu - child.last_cpu > passed / 50
+            cpu = _cpu_of(pid, max(child.last_cpu, 0.0))
+            computes = child.last_cpu < 0.0 or cpu - child.last_cpu > passed / 50
+            child.quiet = 0 if computes else child.quiet + 1
+            child.active = child.quiet < _QUIET
             child.last_cpu = cpu
             self._active += child.active
             if cpu >= self._cpu_s:
@@ -220,7 +224,10 @@ class Zygote:
             elif now >= child.next_check:
                 self._check_wall(pid, child, now, cpu)
         # If all are asleep, three times as many may as well be.
-        self._more = 0 if self._active else 2 * self._running
+        if not self._active:
+            self._more = 2 * self._running
+        elif not self._queue:
+            self._more = 0
         if self._running and self._active < _ACTIVE and len(self._queue) < max(self._more, 1):
             self.link.send(("hungry", self._running))
 
