@@ -132,7 +132,7 @@ _TRIALS = (
 
 
 def probe() -> Probe:
-    """Attack the sandbox in throw-away children and tell what held. Takes about a second.
+    """Attack the sandbox in throw-away children and tell what held. Takes a third of a second.
 
     Never raises: what goes wrong is a layer that is not ok.
     """
