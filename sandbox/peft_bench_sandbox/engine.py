@@ -94,6 +94,8 @@ class Engine:
 
     def close(self) -> None:
         """End every process."""
+        for candidates in self._candidates:
+            candidates.zygote.link.close()  # so that all end at the same time
         self._judges.close()
         for candidates in self._candidates:
             candidates.zygote.close()
@@ -187,7 +189,7 @@ class Engine:
             asleep = rest[0]
             assert isinstance(asleep, int)
             if owner.window:  # else a run is being tried again, alone
-                owner.window = _WINDOW + min(2 * asleep, _MOST_ASLEEP)
+                owner.window = _WINDOW + min(3 * asleep, _MOST_ASLEEP)
             return
         number, *told, fds = rest
         assert isinstance(number, int) and isinstance(fds, tuple)

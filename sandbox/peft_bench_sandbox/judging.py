@@ -18,6 +18,7 @@ from .types import AssertTest
 from .worker import Setting, Zygote
 
 _LOOK_S = 0.5
+_MOST_IDLE = 32  # judges that wait; programs that sleep take up to one each
 # How a judge's process ends by itself, and what that is to the program whose answers it had.
 _ENDS = {-signal.SIGPROF: "cpu", -signal.SIGKILL: "timeout"}
 
@@ -127,8 +128,10 @@ class Judges:
             run, host.run = host.run, None
             if ends:
                 host.ending = True
-            else:
+            elif len(self._idle) < _MOST_IDLE or self._waiting:
                 self._idle.append(host)
+            else:
+                self._drop(host)  # its link closed, it ends
             if run is not None and run.number == number:
                 run.judged = Judged(str(outcome), str(message))
                 self._listener.judged(run)

@@ -328,6 +328,28 @@ def test_more_judges_than_there_are_directories_wait_for_one(
     assert {verdict.message for verdict in verdicts} == {""}
 
 
+def test_few_judges_are_kept_once_many_were_needed(engine: Engine) -> None:
+    list(engine.run([FINE]))
+    before, source = children(), "import time\ndef f():\n    time.sleep(3)\n    return 1"
+    programs = [Program("p", source, (AssertTest("assert f() == 1"),))] * 60
+    seen, done = [0], threading.Event()
+
+    def watch() -> None:
+        while not done.wait(0.05):
+            seen.extend(len(leaves(zygote)) for zygote in children() - before)
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    assert {verdict.status for verdict in engine.run(programs)} == {"passed"}
+    done.set()
+    watcher.join()
+    deadline = time.monotonic() + 30
+    while len(kept := leaves(born(before))) > 40 and time.monotonic() < deadline:
+        list(engine.run([FINE]))
+    assert max(seen) > 50
+    assert len(kept) <= 40
+
+
 def test_a_slow_program_holds_up_only_so_many(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("peft_bench_sandbox.engine._AHEAD", 50)
     taken = []

@@ -35,7 +35,7 @@ class Child:
 
     __slots__ = (
         "active", "cause", "channel", "cpu_at_check", "failure", "files", "job", "judge", "kind",
-        "last_cpu", "next_check", "number", "size", "slot", "start",
+        "last_cpu", "next_check", "number", "quiet", "size", "slot", "start",
     )  # fmt: skip
 
     def __init__(self, number: int, kind: str, size: int, job: int, slot: "int | None") -> None:
@@ -43,8 +43,9 @@ class Child:
         self.files: tuple[int, ...] = ()
         self.channel = self.judge = -1
         self.cause, self.failure, self.active = "itself", "", True
-        self.start = self.next_check = self.last_cpu = 0.0
-        self.cpu_at_check = -1.0
+        self.start = self.next_check = 0.0
+        self.last_cpu = self.cpu_at_check = -1.0  # not looked at yet
+        self.quiet = 0  # looks in a row that found it asleep
 
 
 class Children:

@@ -11,11 +11,30 @@ from mmap import mmap
 
 from . import candidate, host, kernel, widehost
 from .children import FAILED_SETUP, Children
+from .frames import write_frame
 from .link import Closed, Link
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import NoReturn
+
+_TIMES = 12  # the interpreter looks at code that has run eight times
+# What a judge does most: a test of several calls, one of a name, one that fails, one that ends.
+_TESTS = (
+    """
+def check(candidate):
+    assert candidate([1.0, 2.5], 3) == [True, "a"], "wrong"
+    assert abs(candidate((1, 2), wide=0) - 0.5) < 1e-6
+    for number in range(2):
+        assert candidate(number) == {"a": (1, None)}
+check(candidate)
+""",
+    "assert work(1) == 2",
+    "math.floor(limit)",
+)
+_HELLO = 'h{"work": "c", "Thing": "c", "math": "m:math", "List": "s:typing", "limit": "d"}'
+_PAIR = 'v{"d": [["a", {"t": [1, null]}]]}'
+_ANSWERS = (_HELLO, 'v[true, "a"]', "v0.5", _PAIR, _PAIR)
 
 
 class Hosts:
@@ -75,6 +94,25 @@ class Hosts:
     def _start_waiting(self) -> None:
         if self._waiting:
             self.start(self._waiting.pop(0), True)
+
+    def rehearse(self) -> None:
+        """Do in this process what a judge does, but for the seal and its end; see warm.rehearse."""
+        children, replied = self._children, mmap(-1, 1)
+        nothing = (kernel.NOTHING,) * len(children.limits)
+        for _ in range(_TIMES):
+            children.seal.idle(lambda: children.set_up(None, nothing, FAILED_SETUP))
+            ours, theirs = socketpair()
+            candidates = [socketpair() for _ in _TESTS]
+            link = Link(ours)
+            for number, (test, (near, far)) in enumerate(zip(_TESTS, candidates, strict=True)):
+                for answer in _ANSWERS:
+                    write_frame(near.fileno(), answer.encode())
+                link.send((number, test, "work", "split", 60.0, 1 << 20), far.detach())
+            ours.shutdown(1)
+            host.serve(Link(theirs), replied, widehost.make(None), once=False)
+            for sock in (ours, theirs, *(near for near, _ in candidates)):
+                sock.close()
+        replied.close()
 
     def _become(self, sock: socket, replied: mmap, slot: "int | None") -> "NoReturn":
         children = self._children

@@ -30,7 +30,10 @@ if TYPE_CHECKING:
     from .hosts import Hosts
 
 TICK_S = 0.05
+_LOOK_S = 0.02  # between the looks that follow a start
+_QUIET = 2  # so many looks in a row must find a child asleep: it may only wait for a processor
 _BATCH = 4  # children forked in a row
+_MOST_IN_A_ROW = 32  # even if all are asleep
 _ACTIVE = 2  # while so many children compute, no more are forked
 _LOW_FDS = 16  # our own descriptors lie above those that a child is given
 _PATIENCE = 10  # a program that still computes at its wall limit may go on up to this many times
@@ -53,8 +56,10 @@ class Zygote:
         self._channels: dict[int, int] = {}  # the channel's descriptor -> the child's pid
         self._queue: list[tuple[Any, ...]] = []
         self._active = self._running = 0
+        self._more = 0  # that may be started although some run, since all of these are asleep
+        self._looks = 0  # that come sooner than a tick
         self._refused = False  # a fork has just failed
-        self._next_tick = 0.0
+        self._last_tick = self._next_tick = 0.0
         self._ends = _child_ends()
         self._epoll = select.epoll()
         for fd in (link.fd, self._ends, children.failed):
@@ -65,7 +70,7 @@ class Zygote:
 
         Raises: Closed: the caller is gone.
         """
-        writing = False
+        writing, now = False, time.monotonic()
         self.link.gathers = True
         while True:
             self.link.flush()
@@ -73,7 +78,7 @@ class Zygote:
                 writing = not writing
                 wanted = select.EPOLLIN | (select.EPOLLOUT if writing else 0)
                 self._epoll.modify(self.link.fd, wanted)
-            for fd, _ in self._epoll.poll(TICK_S if self.children.alive else None):
+            for fd, _ in self._epoll.poll(self._pause(now)):
                 if fd == self.link.fd:
                     self.link.flush()
                     for message in self.link.receive():
@@ -91,10 +96,12 @@ class Zygote:
                 self._reap()
             now = time.monotonic()
             if now >= self._next_tick:
-                self._next_tick = now + TICK_S
                 self._tick(now)
-            if self._queue and self._active < _ACTIVE and self._can_start():
-                self._start(_BATCH)
+            if self._queue and (self._active < _ACTIVE or self._more) and self._can_start():
+                self._start(min(max(_BATCH, self._more), _MOST_IN_A_ROW), now)
+
+    def _pause(self, now: float) -> "float | None":
+        return max(0.0, self._next_tick - now) if self.children.alive else None
 
     def take(self, message: "tuple[Any, ...]") -> None:
         """Do as the caller says."""
@@ -109,11 +116,13 @@ class Zygote:
     def _can_start(self) -> bool:
         return self.children.room() > 0 and not self._refused
 
-    def _start(self, most: int) -> None:
-        """Give the oldest jobs a child each."""
+    def _start(self, most: int, now: float) -> None:
+        """Give the oldest jobs a child each, and look soon what becomes of them."""
         children = self.children
         count = min(most, len(self._queue), children.room())
         jobs, self._queue = self._queue[:count], self._queue[count:]
+        self._more = max(0, self._more - count)
+        self._looks, self._next_tick = _QUIET + 1, min(self._next_tick, now + _LOOK_S)
         prepared = [
             children.prepare(number, kind, size, fds[0]) for _, number, kind, size, fds in jobs
         ]
@@ -199,20 +208,27 @@ class Zygote:
 
     def _tick(self, now: float) -> None:
         """See who computes and who is over a limit; start more where the machine is idle."""
+        passed, self._last_tick = min(now - self._last_tick, TICK_S), now
+        self._looks -= self._looks > 0
+        self._next_tick = now + (_LOOK_S if self._looks else TICK_S)
         self._active = 0
         for pid, child in self.children.alive.items():
-            cpu = _cpu_of(pid, child.last_cpu)
-            child.active = cpu - child.last_cpu > TICK_S / 50
+            cpu = _cpu_of(pid, max(child.last_cpu, 0.0))
+            computes = child.last_cpu < 0.0 or cpu - child.last_cpu > passed / 50
+            child.quiet = 0 if computes else child.quiet + 1
+            child.active = child.quiet < _QUIET
             child.last_cpu = cpu
             self._active += child.active
             if cpu >= self._cpu_s:
                 self._end(pid, "cpu")
             elif now >= child.next_check:
                 self._check_wall(pid, child, now, cpu)
-        if self._active == 0 and self._queue and self._can_start():
-            # All are asleep: twice as many may as well be.
-            self._start(max(self._running, _BATCH))
-        if not self._queue and self._running and self._active < _ACTIVE:
+        # If all are asleep, three times as many may as well be.
+        if not self._active:
+            self._more = 2 * self._running
+        elif not self._queue:
+            self._more = 0
+        if self._running and self._active < _ACTIVE and len(self._queue) < max(self._more, 1):
             self.link.send(("hungry", self._running))
 
     def _check_wall(self, pid: int, child: Child, now: float, cpu: float) -> None:
@@ -284,14 +300,15 @@ def main() -> None:
         candidate.Bounds.output_bytes = plan["limits"]["output_bytes"]
         seal.finish()
         warm.exercise()
-        if plan["candidates"]:
+        if own is None:
             warm.rehearse(children)
+        else:
+            own.rehearse()
         for name in [name for name in sys.modules if name.partition(".")[0] == __package__]:
             del sys.modules[name]  # no program has any use for these
         gc.collect()
         gc.disable()
-        if plan["candidates"]:
-            warm.fill_holes()
+        warm.fill_holes()
         gc.freeze()
     except Exception as error:
         link.send(("failed", candidate.describe(error)))
