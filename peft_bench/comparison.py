@@ -68,7 +68,7 @@ class Comparer:
         self._contradict: dict[tuple[int, str], bool] = {}
         self._known = _read_cache(cache)
         self._new: dict[str, Any] = {}
-        self._stamps: dict[str, str] = {}
+        self._stamps: dict[int, str] = {}
         self._here = Path.cwd()
 
     def pair(self, base: Entry, other: Entry, metric: str | None = None) -> Outcome:
@@ -99,7 +99,6 @@ class Comparer:
         for base, other in pairs:
             key = self._key("difference", other.metric, [base], [other])
             if key in self._known:
-                self._held += (base, other)
                 self._ready[id(base), id(other)] = _outcome(self._known[key])
                 continue
             matched = self._match([base], [other], other.metric)
@@ -231,15 +230,22 @@ class Comparer:
 
     def _stamp(self, entry: Entry) -> str:
         """A samples file's place, size and time of change; empty where it is not."""
+        known = self._stamps.get(id(entry))
+        if known is not None:
+            return known
+        self._held.append(entry)
         # Thousands of files: no Path for each.
-        file = os.path.join(self._here, entry.folder, str(entry.task.samples_file))  # noqa: PTH118
-        if file not in self._stamps:
-            try:
-                stat = os.stat(file)  # noqa: PTH116
-                self._stamps[file] = f"{file} {stat.st_size} {stat.st_mtime_ns}"
-            except OSError:
-                self._stamps[file] = ""
-        return self._stamps[file]
+        file = f"{entry.folder}/{entry.task.samples_file}"
+        if not file.startswith("/"):
+            file = f"{self._here}/{file}"
+        try:
+            stat = os.stat(file)  # noqa: PTH116
+        except OSError:
+            stamp = ""
+        else:
+            stamp = f"{file} {stat.st_size} {stat.st_mtime_ns}"
+        self._stamps[id(entry)] = stamp
+        return stamp
 
 
 def default_cache() -> Path:

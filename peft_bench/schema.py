@@ -13,7 +13,7 @@ import types
 from collections.abc import Callable, Mapping
 from functools import cache
 from pathlib import Path
-from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import Any, Literal, NamedTuple, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from peft_bench.errors import Faults, MissingError, UsageError
 
@@ -60,7 +60,7 @@ def read(cls: type[T], data: object, place: str, faults: Faults) -> T | None:
             remedy="write KEY: VALUE lines here",
         )
         return None
-    hints, taken, required = _plan(cls)  # type: ignore[arg-type]
+    hints, taken, readers, required = _plan(cls)  # type: ignore[arg-type]
     # Thousands of records are read at a time, and most values are of the type that is wanted.
     rest = [key for key, value in data.items() if type(value) not in taken.get(key, ())]
     sound = required <= data.keys()
@@ -73,11 +73,10 @@ def read(cls: type[T], data: object, place: str, faults: Faults) -> T | None:
             faults.add(place=where, problem="unknown key", remedy=hint)
             sound = False
             continue
-        values[key] = _reader(hints[key])(data[key], where, faults)
+        values[key] = readers[key](data[key], where, faults)
         sound = sound and values[key] is not INVALID
     if sound:
-        made: T = _made(cls)(values)  # type: ignore[arg-type]
-        return made
+        return cls(**values)
     for name in hints:
         if name in required and name not in data:
             where = f"{place}.{name}" if place else name
@@ -89,42 +88,31 @@ def read(cls: type[T], data: object, place: str, faults: Faults) -> T | None:
 _Reader = Callable[[Any, str, Faults], Any]
 
 
+class _Plan(NamedTuple):
+    """How a dataclass is read: by field its type, what is taken as it is, and what reads the rest;
+    and the names of those without a default."""
+
+    hints: dict[str, Any]
+    taken: dict[str, frozenset[type]]
+    readers: dict[str, _Reader]
+    required: frozenset[str]
+
+
 @cache
-def _plan(cls: Any) -> tuple[dict[str, Any], dict[str, frozenset[type]], frozenset[str]]:
-    """By field, its type and what is taken as it is; the names of those without a default."""
-    hints = get_type_hints(cls)
-    fields = dataclasses.fields(cls)
+def _plan(cls: Any) -> _Plan:
+    every, fields = get_type_hints(cls), dataclasses.fields(cls)
+    hints = {field.name: every[field.name] for field in fields}
     required = frozenset(
         field.name
         for field in fields
         if field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
     )
-    types_ = {field.name: hints[field.name] for field in fields}
-    return types_, {name: _taken(hint) for name, hint in types_.items()}, required
-
-
-@cache
-def _made(cls: Any) -> Callable[[Mapping[str, Any]], Any]:
-    """As ``cls(**values)``, which takes most of the time where the class is frozen.
-
-    Its ``__init__`` does nothing but set one field at a time, past the guard that makes it frozen;
-    here they are set together. Other classes are left to their own.
-    """
-    fields = dataclasses.fields(cls)
-    factories = any(field.default_factory is not dataclasses.MISSING for field in fields)
-    if factories or hasattr(cls, "__post_init__") or hasattr(cls, "__slots__"):
-        return lambda values: cls(**values)
-    defaults = {
-        field.name: field.default for field in fields if field.default is not dataclasses.MISSING
-    }
-
-    def make(values: Mapping[str, Any]) -> Any:
-        made = object.__new__(cls)
-        made.__dict__.update(defaults)
-        made.__dict__.update(values)
-        return made
-
-    return make
+    return _Plan(
+        hints,
+        {name: _taken(hint) for name, hint in hints.items()},
+        {name: _reader(hint) for name, hint in hints.items()},
+        required,
+    )
 
 
 @cache

@@ -118,15 +118,17 @@ def paired_bootstraps(
     index, counts = grouping(n, tuple(range(n) if groups is None else groups))
     if len(counts) < 2:
         raise ValueError(f"all {n} items are of one group; two groups are needed")
-    sums = sums_of(rows, index)
+    sums = np.array(sums_of(rows, index))
     observed = sums.sum(axis=1) / n
     whole = _are_whole(sums, counts)
     sizes = _items_drawn(tuple(counts.tolist()), iterations, seed)
+    # A resample has as many groups as there are, so that each total of these is n more: from 0 on.
+    sums[whole] += counts[0]
     tables: list[NDArray[np.intp]] = []
     found: list[PairedDifference] = []
     for pair, totals in enumerate(_totals(sums, iterations, seed)):
         if whole[pair]:
-            tables.append(np.bincount((totals + n).astype(np.intp), minlength=2 * n + 1))
+            tables.append(np.bincount(totals.astype(np.int32), minlength=2 * n + 1))
         else:
             found.append(
                 summarize(
