@@ -41,7 +41,8 @@ class Bar:
     shown: str
 
 
-Groups = dict[str, dict[str, Bar]]  # by group, by series
+Groups = dict[str, dict[str, LeaderboardRow]]  # by group, by series
+Bars = dict[str, dict[str, Bar]]
 
 
 def method_bars(rows: Rows, page: Sequence[str] = ()) -> Markup | None:
@@ -49,20 +50,20 @@ def method_bars(rows: Rows, page: Sequence[str] = ()) -> Markup | None:
 
     ``page`` are all methods of the page, each of which keeps its colour from plot to plot.
     """
-    groups = _groups(rows, text.method, _score_bar)
+    groups = _groups(rows, text.method)
     series = methods_of(rows)
     title = f"{rows[0].primary_metric} by model and method"
-    return _figure(groups, series, title, page)
+    return _figure(groups, series, _score_bar, title, page)
 
 
 def approach_bars(rows: Rows) -> Markup | None:
     """The best run of each approach side by side; None with fewer than three approaches."""
-    groups = _groups(rows, lambda row: row.approach, _score_bar)
+    groups = _groups(rows, lambda row: row.approach)
     series = [name for name in APPROACHES if any(name in bars for bars in groups.values())]
     if len(series) < 3:
         return None
     title = f"{rows[0].primary_metric}: examples, retrieval and tuning (the best run of each)"
-    return _figure(groups, series, title, APPROACHES)
+    return _figure(groups, series, _score_bar, title, APPROACHES)
 
 
 def memory_bars(rows: Rows, page: Sequence[str] = ()) -> Markup | None:
@@ -81,10 +82,11 @@ def memory_bars(rows: Rows, page: Sequence[str] = ()) -> Markup | None:
         title = f"{row.run}: {shown}, {text.method(row)}"
         return Bar(value, value, value, title, f"{value:.{digits}f}")
 
-    groups = _groups(known, text.method, bar, lowest=True)
-    series = [method for method in methods_of(rows) if any(method in g for g in groups.values())]
+    groups = _groups(known, text.method, lowest=True)
+    methods = methods_of(rows)
+    series = [method for method in methods if any(method in g for g in groups.values())]
     title = f"Peak memory in training, {name}"
-    return _figure(groups, series, title, page or methods_of(rows))
+    return _figure(groups, series, bar, title, page or methods)
 
 
 def comparable_rows(rows: Iterable[LeaderboardRow]) -> list[LeaderboardRow]:
@@ -103,11 +105,10 @@ def comparable_rows(rows: Iterable[LeaderboardRow]) -> list[LeaderboardRow]:
 def _groups(
     rows: Rows,
     series: Callable[[LeaderboardRow], str],
-    bar: Callable[[LeaderboardRow], Bar],
     *,
     lowest: bool = False,
 ) -> Groups:
-    """The best bar of each model and series; for memory the lowest."""
+    """The best run of each model and series; of memory the lowest."""
     models = sorted({row.model for row in rows}, key=natural_key)
     best: dict[tuple[str, str], tuple[float, LeaderboardRow]] = {}
     for row in rows:
@@ -117,7 +118,7 @@ def _groups(
     names = short_names(models)
     groups: Groups = {names[model]: {} for model in models}
     for (model, name), (_, row) in best.items():
-        groups[names[model]][name] = bar(row)
+        groups[names[model]][name] = row
     return groups
 
 
@@ -147,7 +148,11 @@ def _score_bar(row: LeaderboardRow) -> Bar:
 
 
 def _figure(
-    groups: Groups, series: Sequence[str], title: str, of: Sequence[str] = ()
+    groups: Groups,
+    series: Sequence[str],
+    bar: Callable[[LeaderboardRow], Bar],
+    title: str,
+    of: Sequence[str] = (),
 ) -> Markup | None:
     """The bars; ``of`` are the series of another plot whose colours these keep."""
     if len(series) < 2:
@@ -158,7 +163,11 @@ def _figure(
     order = of if set(series) <= set(of) else series
     colours = {name: i % SERIES for i, name in enumerate(order)}
     series = series[:SERIES]
-    drawn = {name: bars for name, bars in list(groups.items())[:_GROUPS] if set(bars) & set(series)}
+    drawn = {
+        name: {one: bar(row) for one, row in runs.items()}
+        for name, runs in list(groups.items())[:_GROUPS]
+        if set(runs) & set(series)
+    }
     caption = f"{title} (left out: {', '.join(left_out)})" if left_out else title
     legend = tag(
         "ul",
@@ -169,7 +178,7 @@ def _figure(
     return tag("figure", tag("figcaption", caption), legend, plot, class_="bars")
 
 
-def _plot(groups: Groups, series: dict[str, int], title: str) -> Markup:
+def _plot(groups: Bars, series: dict[str, int], title: str) -> Markup:
     highest = max(bar.high for bars in groups.values() for bar in bars.values())
     ticks = nice_ticks(0.0, max(0.01, highest) if highest else 1.0)
     low = _TOP + _HEIGHT
