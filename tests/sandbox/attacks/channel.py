@@ -272,15 +272,6 @@ _BLAMED: dict[str, tuple[str, AssertTest, str, tuple[str, ...], str]] = {
         ("wrong",),
         _FILES,
     ),
-    "changes before the names that take the judge too long": (
-        FRAMES
-        + "pairs = ', '.join(f'[{n * (2**61 - 1)}, 0]' for n in range(1, 9_000))\n"
-        + "say(frame('w[[], {\"d\": [' + pairs + ']}]'), HELLO, frame('v42'))\nleave()",
-        AssertTest(IS_42, "answer", "split-files"),
-        "",
-        ("cpu", "wrong", "output"),
-        _FILES,
-    ),
     "a file before the names that takes the test too long": (
         "open('n', 'w').write('9' * 9)\ndef answer(): return 7",
         AssertTest(
