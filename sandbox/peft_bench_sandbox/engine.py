@@ -23,6 +23,8 @@ from .worker import Setting, Zygote, unsealed
 
 _WINDOW = 16  # runs with a zygote beyond those asleep: enough to keep it busy
 _MOST_ASLEEP = 256 - _WINDOW  # a zygote has 256 children at most; what it has beyond waits for them
+# Runs whose judges need one of 256 directories. One that waited for it would use up its wall limit.
+_MOST_FILED = 240
 _AHEAD = 4096  # programs begun before the oldest that is not done
 _AHEAD_BYTES = 64 << 20
 _ATTEMPTS = 2
@@ -50,6 +52,7 @@ class Engine:
         self._candidates: list[_Candidates] = []
         self._again: deque[Run] = deque()  # each alone, so that it brings no other down
         self._fresh: deque[Run] = deque()
+        self._filed: set[Run] = set()
         self._number = 0
 
     def run(self, programs: Iterable[Program]) -> Generator[Verdict]:
@@ -127,11 +130,16 @@ class Engine:
             # Whatever took a zygote down may do so again: with it, nothing else is at stake.
             least = min(self._candidates, key=lambda each: len(each.runs))
             least.window = 0
-            if not least.runs:
+            if not least.runs and not self._must_wait(self._again[0]):
                 self._send(self._again.popleft(), least)
-        while self._fresh and (candidates := self._roomiest()) is not None:
+        while self._fresh and not self._must_wait(self._fresh[0]):
+            if (candidates := self._roomiest()) is None:
+                break
             self._send(self._fresh.popleft(), candidates)
         self._board.flush()
+
+    def _must_wait(self, run: Run) -> bool:
+        return run.files and len(self._filed) >= _MOST_FILED
 
     def _roomiest(self) -> _Candidates | None:
         if len(self._candidates) < self._width:
@@ -150,6 +158,8 @@ class Engine:
         program = run.work.program
         job, size = job_file(program.source, *run.of, clean=run.work.clean)
         candidates.runs[run.number] = run
+        if run.files:
+            self._filed.add(run)
         self._board.post(candidates.zygote.link, ("run", run.number, run.kind, size), job)
 
     # In
@@ -234,6 +244,7 @@ class Engine:
         """Settle a run's result, once all have spoken who have a say in it."""
         if run.failed or run.ended is None or (run.kind == "serve" and run.judged is None):
             return
+        self._filed.discard(run)
         if run.ended.failure:
             self.failed(run, run.ended.failure)
             return
@@ -252,6 +263,7 @@ class Engine:
         if run.failed:
             return
         run.failed = True
+        self._filed.discard(run)
         self._judges.forget(run)
         if run.attempt >= _ATTEMPTS:
             for place in run.tests:

@@ -67,7 +67,7 @@ class Judges:
 
     def judge(self, run: Run) -> None:
         """Have a run judged whose candidate is at the other end of `run.channel`."""
-        if _test_of(run).judge == "split-files":
+        if run.files:
             self._reserved[self._start(works=True)] = run
             return
         self._waiting.append(run)

@@ -46,6 +46,12 @@ class Run:
         return [self.work.program.tests[place] for place in self.tests]
 
     @property
+    def files(self) -> bool:
+        """Whether its judge works in a directory."""
+        test = self.of[0]
+        return isinstance(test, AssertTest) and test.judge == "split-files"
+
+    @property
     def kind(self) -> str:
         kind = kind_of(self.of[0])
         return kind if len(self.tests) == 1 else BATCHES[kind]

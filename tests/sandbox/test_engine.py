@@ -22,6 +22,7 @@ from peft_bench_sandbox import (
     Verdict,
 )
 from peft_bench_sandbox.engine import Engine
+from peft_bench_sandbox.runs import Run
 from peft_bench_sandbox.score import Result, Status, score_program
 from peft_bench_sandbox.types import Judge
 from peft_bench_sandbox.worker import Setting
@@ -453,3 +454,44 @@ def test_a_process_that_does_not_begin_is_told(monkeypatch: pytest.MonkeyPatch) 
         pytest.raises(SandboxUnavailable, match="was not ready within"),
     ):
         engine.layers()
+
+
+# What a test may do to the caller and to its neighbours
+
+
+def test_the_message_of_a_test_is_cut_before_it_is_sent() -> None:
+    lengths = []
+
+    class Watched(Engine):
+        def judged(self, run: Run) -> None:
+            if run.judged is not None:
+                lengths.append(len(run.judged.message))
+            super().judged(run)
+
+    test = AssertTest("n = f()\nassert n == 1, 'x' * n")
+    program = Program("p", "def f(): return 5 * 10**6", (test,))
+    with closing(Watched(Setting(LIMITS), 1, strong=False)) as engine:
+        [verdict] = engine.run([program])
+    assert verdict.message == "AssertionError: ".ljust(LIMITS.message_bytes, "x")
+    assert max(lengths) == LIMITS.message_bytes
+
+
+@pytest.mark.parametrize("most", [3, 99], ids=["held", "twin"])
+def test_no_program_waits_for_its_judge_to_have_a_directory(
+    works: None, monkeypatch: pytest.MonkeyPatch, most: int
+) -> None:
+    send, beside = Engine._send, []
+
+    def watched(engine: Engine, run: Run, *rest: Any) -> None:
+        send(engine, run, *rest)
+        beside.append(sum(len(each.runs) for each in engine._candidates))
+
+    monkeypatch.setattr("peft_bench_sandbox.engine._MOST_FILED", most)
+    monkeypatch.setattr(Engine, "_send", watched)
+    source = "import time\ndef f(): time.sleep(0.1); return 1"
+    test = AssertTest("assert f() == 1", judge="split-files")
+    with closing(Engine(Setting(LIMITS), 2, strong=False)) as engine:
+        verdicts = [*engine.run([Program("p", source, (test,))] * 12)]
+        assert [verdict.status for verdict in verdicts] == ["passed"] * 12
+        assert not engine._filed
+    assert (max(beside) <= 3) == (most == 3)

@@ -56,6 +56,14 @@ def test_other_changes_are_refused_and_none_of_them_made(text: str) -> None:
     assert given == ([0], {0: 0}, b"0")
 
 
+def test_a_change_that_the_test_does_not_allow_is_refused() -> None:
+    data = bytearray(b"0")
+    objects = numbered(data)
+    with memoryview(data), pytest.raises(Malformed):
+        from_text('[[0, "0000"]]', objects.change)
+    assert data == b"0"
+
+
 def test_whatever_the_text_objects_stay_what_they_are() -> None:
     chance = random.Random(7)
     honest = '[[0, [1, {"@": 1}, {"t": [{"d": [[1, {"@": 0}]]}]}]], [1, [["k", 2]]], [2, "00"]]'

@@ -6,7 +6,8 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from peft_bench_sandbox import AssertTest, Program, Verdict, best_level, settle
+from peft_bench_sandbox import AssertTest, Limits, Program, Verdict, best_level, settle
+from peft_bench_sandbox.engine import Engine
 
 Run = Callable[..., Verdict]
 
@@ -130,6 +131,19 @@ def test_data_and_names_are_seen_as_by_the_split_judge(run: Run) -> None:
         assert said(run, source, "f(f)", judge).startswith("harness_error f is given what is no pl")
         assert said(run, "def f(): return f", "f()", judge).startswith("wrong f gave what is no pl")
         assert said(run, "def f(): exit()", "f()", judge).startswith("exited ")
+
+
+def test_what_a_program_changes_in_a_module_is_no_other_tests(
+    engines: Callable[[Limits], Engine],
+) -> None:
+    # A module that judges have loaded before any test: with what was done to it goes its process.
+    code = "import keyword\nf(keyword.kwlist)\nassert not keyword.kwlist"
+    changes = Program("changes", "def f(x): x.clear()", (AssertTest(code, judge=ARGUMENTS),))
+    code = "import keyword\nassert keyword.kwlist and f()"
+    after = Program("after", "def f(): return 1", (AssertTest(code),))
+    # One after the other: the judge that waits last is given the next test.
+    verdicts = [*engines(Limits()).run([changes]), *engines(Limits()).run([after])]
+    assert [verdict.status for verdict in verdicts] == ["passed", "passed"], verdicts
 
 
 # Mocks

@@ -129,9 +129,9 @@ def test_files_go_over_open(works: None, run: Run, name: str) -> None:
 
 
 def test_an_open_file_of_elsewhere_does_not_go_over(works: None, run: Run) -> None:
-    code = "import os\nf(open(os.__file__))"
-    told = said(run, "def f(a): return a.read()", code, FILES)
-    assert told.startswith("harness_error f is given what is no plain data")
+    for code in ("import os\nf(open(os.__file__))", "import sys\nf(sys.stdout)"):
+        told = said(run, "def f(a): return a.name", code, FILES)
+        assert told.startswith("harness_error f is given what is no plain data"), code
 
 
 def test_files_are_bounded_like_answers(works: None, run: Run) -> None:
@@ -233,6 +233,19 @@ def test_very_many_files_are_too_much_for_the_directory_alone(works: None, run: 
     told = said(run, source, "answer()", FILES)
     assert told.startswith("wrong the program left what is no plain data: [Errno 28]"), told
     assert said(run, source.replace("9000", "3000"), "answer()", FILES) == "passed"
+
+
+def test_changes_before_the_names_that_take_the_judge_too_long_are_the_programs(
+    works: None, run: Run
+) -> None:
+    source = FRAMES + (
+        "same = ', '.join(f'[{n * (2**61 - 1)}, 0]' for n in range(1, 30_000))  # hashes\n"
+        "say(frame('w[[], {\"d\": [' + same + ']}]'), HELLO, frame('v7'))\nleave()"
+    )
+    assert said(run, source, "answer()", FILES, cpu_s=0.5).startswith("cpu the judge ended")
+    # A test that takes too long before any call is at fault itself.
+    told = said(run, FRAMES + "say(HELLO)\nleave()", "while 1: 0\nanswer()", FILES, cpu_s=0.5)
+    assert told.startswith("harness_error the test itself")
 
 
 @pytest.mark.parametrize(

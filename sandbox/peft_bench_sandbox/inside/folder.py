@@ -122,6 +122,8 @@ class Folder:
         if type(name) is not str or os.path.isabs(name) or os.path.normpath(name)[:2] == "..":
             raise NotPlain(f"the open file {name!r:.80} is not of the working directory")
         if not file.closed:
+            if not S_ISREG(fstat(file.fileno()).st_mode):  # sys.stdout is named, too
+                raise NotPlain(f"the open file {name!r:.80} is none of a directory")
             file.flush()
             try:
                 position = file.tell()

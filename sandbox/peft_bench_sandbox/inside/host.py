@@ -17,7 +17,7 @@ import sys
 from opcode import opmap
 from types import CodeType
 
-from .candidate import describe_assertion, text_of
+from .candidate import cut, describe_assertion, text_of
 from .frames import Frames, TooLong, write_frame
 from .link import Closed, Link
 from .plain import Malformed, NotPlain, decode, encode, is_marshalled_whole
@@ -110,13 +110,18 @@ class Judgement:
         self._most = most
         self._frames = Frames(fd, most)
         self._raised: BaseException | None = None
+        # What may become of the test by the candidate's doing before the test has called it: what
+        # it has said that lasts, and the names that the test has from it.
+        self._swayed = False
+        self._from_it: set[str] = set()
         self._answered = False
 
     def run(self, source: str) -> "tuple[str, str]":
         """The outcome and a message; a status by its name, "gone" if the candidate is."""
         try:
-            kinds = self._hello()
-            exec(self.test.code, self._namespace(kinds))
+            namespace = self._namespace(self._hello())
+            self._replied[0] = self._swayed or self._answered
+            exec(self.test.code, namespace)
         except BaseException as error:
             return self.over or self._judge(error, source)
         return self.over or ("passed", "")
@@ -152,6 +157,7 @@ class Judgement:
             raise self._end("output", f"the program answered with {error}") from None
         if not frame:
             raise self._end("gone", "the program left its test")
+        self._replied[0] = 1  # what these words do to this process is the candidate's doing
         letter, text = chr(frame[0]), frame[1:].decode("ascii", "replace")
         if letter == "v":
             return letter, text
@@ -187,13 +193,19 @@ class Judgement:
         for name, kind in kinds.items():
             if name not in self.test.names and name != self.entry_point:
                 continue
+            if name[:2] == "__":
+                continue  # `__builtins__` is what the test's own built-ins are
             if hasattr(builtins, name) and name != self.entry_point:
                 continue  # a built-in is the candidate's only where the test is about it
             own = self._own(name, kind) if name != self.entry_point else None
             if own is not None:
                 namespace[name] = own
+                if kind[:2] == "s:":  # the candidate's choice among all that is called so
+                    self._swayed = True
+                    self._from_it.add(name)
             elif kind[:2] in ("c", "s:"):
                 namespace[name] = self._stand_in(name)
+                self._from_it.add(name)
             elif kind == "d" and name in self.test.loaded():
                 namespace[name] = self._ask(name, None, None)
         return namespace
@@ -229,8 +241,7 @@ class Judgement:
         try:
             request = self._request(name, arguments, keywords)
         except NotPlain:
-            # Only before the first answer can this be no doing of the candidate's.
-            outcome = "wrong" if self._answered else "harness_error"
+            outcome = "wrong" if self._may_be_its_doing(name) else "harness_error"
             text = f"{name} is given what is no plain data; such a test needs judge='shared'"
             raise self._end(outcome, text) from None
         if len(request) > self._most:
@@ -239,14 +250,18 @@ class Judgement:
             write_frame(self._fd, request)
         except OSError:
             raise self._end("gone", "the program left its test") from None
+        self._answered = True  # if by an exception
         letter, text = self._reply()
-        self._answered = True
         if letter != "v":
             raise self._end("gone", "the program spoke out of turn")
         try:
             return self._decode(text)
         except Malformed as error:
             raise self._end("wrong", f"{name} gave what is {error}") from None
+
+    def _may_be_its_doing(self, name: str) -> bool:
+        """Whether what the test gives to a function may have come from the candidate."""
+        return self._answered or self._swayed or bool(self._from_it - {name})
 
     def _request(self, name: str, arguments: "Any", keywords: "Any") -> bytes:
         if arguments is None or (
@@ -320,6 +335,6 @@ def serve(
                     module.seed(0)
             os.close(fd)
             replied[0] = 0  # what ends this process from here on is no candidate's doing
-            link.send((number, outcome, message, lasting))
+            link.send((number, outcome, cut(message), lasting))
             if lasting:
                 return

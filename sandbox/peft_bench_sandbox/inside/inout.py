@@ -217,7 +217,8 @@ def from_text(text: str, build: "Callable[[Any], Any]") -> "Any":
             raise Malformed("no plain data: more than one value")
         return build(node)
     except (
-        ValueError, TypeError, LookupError, ArithmeticError, RecursionError, StopIteration, OSError
+        ValueError, TypeError, LookupError, ArithmeticError, RecursionError, StopIteration, OSError,
+        BufferError,
     ) as error:  # fmt: skip
         raise Malformed(f"no plain data: {error}") from None
 

@@ -52,6 +52,9 @@ class Judgement(host.Judgement):
 
     def _take(self, node: "Any") -> None:
         changed, files = node
+        self._swayed = True
+        # An object of a module, if the test gave one, would stay changed for the next test.
+        self.lasting = self.lasting or bool(changed)
         if files is not None:
             if self._folder is None:
                 raise TypeError("files, of which there are none here")

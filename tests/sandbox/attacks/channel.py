@@ -241,7 +241,74 @@ def _frames(
     )
 
 
+# What fails is the program's doing, however early: a test that can make the harness fail stops
+# whoever scores. name: source, test, checks, the statuses that are right, what it rests on
+_FILES = "mount namespace"
+_BLAMED: dict[str, tuple[str, AssertTest, str, tuple[str, ...], str]] = {
+    "a function where the test gives data": (
+        FRAMES + 'say(frame(\'h{"answer": "c", "given": "c"}\'), frame("v42"))\nleave()',
+        AssertTest("assert answer(given) == 42", "answer"),
+        "blame",
+        ("wrong",),
+        "",
+    ),
+    "another function of that name where the test makes data": (
+        "from collections import deque\ndef answer(x): return 42",
+        AssertTest("assert answer(deque([1])) == 42", "answer"),
+        "blame",
+        ("wrong",),
+        "",
+    ),
+    "an open file in an argument, and an exception": (
+        FRAMES
+        + 'say(HELLO, frame(\'w[[[0, [{"F": ["a", "r", false]}]]], null]\'),\n'
+        + "    raised(['ValueError', 'Exception'], ''))\nleave()",
+        AssertTest(
+            "x = [1]\ntry: answer(x)\nexcept ValueError: assert answer(x) == 42",
+            "answer",
+            "split-files",
+        ),
+        "blame",
+        ("wrong",),
+        _FILES,
+    ),
+    "a file before the names that takes the test too long": (
+        "open('n', 'w').write('9' * 9)\ndef answer(): return 7",
+        AssertTest(
+            "for _ in range(int(open('n').read())): pass\n" + IS_42, "answer", "split-files"
+        ),
+        "",
+        ("cpu",),
+        _FILES,
+    ),
+    "another function of that name, which ends the judge": (
+        FRAMES + 'say(frame(\'h{"answer": "c", "abort": "s:os"}\'), frame("v7"))\nleave()',
+        AssertTest(f"abort()\n{IS_42}", "answer"),
+        "",
+        ("crashed",),
+        "",
+    ),
+}
+_BUILTINS = (
+    "names = {'answer': 'c', '__builtins__': 'd'}\n"
+    'own = {"d": [["len", {"T": "bool"}], ["str", {"T": "int"}]]}\n'
+    "say(frame('h' + json.dumps(names)), frame('v' + json.dumps(own)), frame('v\"xx\"'))\nleave()"
+)
+
 ATTACKS = (
+    *(
+        Attack(
+            name=f"channel: {name}",
+            source=source,
+            test=test,
+            held=held,
+            twin="trusting" if checks else "status",
+            without=frozenset(checks.split()),
+            layer=layer,
+        )
+        for name, (source, test, checks, held, layer) in _BLAMED.items()
+    ),
+    _frames("other built-ins", _BUILTINS, "names", "__builtins__\nassert len(answer()) == 1"),
     *(
         Attack(
             name=f"value: {name}",

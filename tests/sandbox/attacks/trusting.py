@@ -39,6 +39,7 @@ OF_THE_JUDGE = {
     "plain": "that texts are of the right form; what is not raises",
     "exceptions": "that an exception is raised as one that does no harm to the judge",
     "verdict": "that whatever is raised in a test is a verdict on it",
+    "blame": "that what a test has from a candidate is never taken for the test's own fault",
     "paths": "that files that a candidate has changed lie in its directory",
     "wall": "that a candidate ends at its wall limit",
 }
@@ -132,6 +133,9 @@ class _Judgement(host.Judgement):
                 found[name] = self._ask(name, None, None) if kind == "d" else self._stand_in(name)
         return found
 
+    def _may_be_its_doing(self, name: str) -> bool:
+        return "blame" not in self._left_out and super()._may_be_its_doing(name)
+
     def _exception(self, text: str) -> BaseException:
         if "exceptions" not in self._left_out:
             return super()._exception(text)
@@ -182,7 +186,21 @@ def _judge(fd: int, test: AssertTest, left_out: frozenset[str], limits: Limits) 
     before = len(os.listdir("/proc/self/fd"))  # noqa: PTH208 - names only
     outcome, _ = judgement.run(test.code)
     after = len(os.listdir("/proc/self/fd"))  # noqa: PTH208
-    return outcome if after == before else "lost: it was given descriptors"
+    return _lost_if_blamed(outcome) if after == before else "lost: it was given descriptors"
+
+
+class _FilesJudgement(widehost.Judgement):
+    """One of the package's, without the blame if told so."""
+
+    blames = True
+
+    def _may_be_its_doing(self, name: str) -> bool:
+        return self.blames and super()._may_be_its_doing(name)
+
+
+def _lost_if_blamed(outcome: str) -> str:
+    """A candidate that makes the harness fail stops whoever scores."""
+    return "lost: the harness is blamed" if outcome == "harness_error" else outcome
 
 
 def _judge_files(given: tuple[Any, ...], code: str, left_out: frozenset[str]) -> str:
@@ -192,9 +210,11 @@ def _judge_files(given: tuple[Any, ...], code: str, left_out: frozenset[str]) ->
         top = f"{above}/top"
         os.mkdir(top)  # noqa: PTH102
         os.chdir(top)
-        outcome, _ = widehost.Judgement(Folder(top), True, *given).run(code)
+        judgement = _FilesJudgement(Folder(top), True, *given)
+        judgement.blames = "blame" not in left_out
+        outcome, _ = judgement.run(code)
         os.chdir("/")
-    return outcome
+    return _lost_if_blamed(outcome)
 
 
 # The caller, who reads reports
