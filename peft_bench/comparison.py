@@ -68,7 +68,7 @@ class Comparer:
         self._contradict: dict[tuple[int, str], bool] = {}
         self._known = _read_cache(cache)
         self._new: dict[str, Any] = {}
-        self._stamps: dict[int, str] = {}
+        self._scored: dict[tuple[int, str], str] = {}
         self._here = Path.cwd()
 
     def pair(self, base: Entry, other: Entry, metric: str | None = None) -> Outcome:
@@ -221,19 +221,20 @@ class Comparer:
         for side in sides:
             parts.append(str(len(side)))
             for entry in side:
-                stamp = self._stamp(entry)
-                if not stamp:
+                known = self._scored.get((id(entry), metric))
+                if known is None:
+                    self._held.append(entry)
+                    known = self._scored[id(entry), metric] = self._score_of(entry, metric)
+                if not known:
                     return ""
-                score = entry.task.scores.get(metric)
-                parts += [stamp, repr(score.value) if score else "", str(entry.task.ids_sha256)]
+                parts.append(known)
         return hashlib.sha256("\0".join(parts).encode(errors="replace")).hexdigest()
 
-    def _stamp(self, entry: Entry) -> str:
-        """A samples file's place, size and time of change; empty where it is not."""
-        known = self._stamps.get(id(entry))
-        if known is not None:
-            return known
-        self._held.append(entry)
+    def _score_of(self, entry: Entry, metric: str) -> str:
+        """A samples file's place, size and time of change, and what the record says of it.
+
+        Empty where there is no such file.
+        """
         # Thousands of files: no Path for each.
         file = f"{entry.folder}/{entry.task.samples_file}"
         if not file.startswith("/"):
@@ -241,11 +242,10 @@ class Comparer:
         try:
             stat = os.stat(file)  # noqa: PTH116
         except OSError:
-            stamp = ""
-        else:
-            stamp = f"{file} {stat.st_size} {stat.st_mtime_ns}"
-        self._stamps[id(entry)] = stamp
-        return stamp
+            return ""
+        score = entry.task.scores.get(metric)
+        value = repr(score.value) if score else ""
+        return f"{file} {stat.st_size} {stat.st_mtime_ns}\0{value}\0{entry.task.ids_sha256}"
 
 
 def default_cache() -> Path:

@@ -248,7 +248,7 @@ def _name(side: Side) -> str:
 def _relative(first: Side, second: Side) -> str:
     if first.value <= 0:
         return ""
-    return f" ({text.percent(second.value / first.value - 1, signed=True)} % relative to it)"
+    return f" ({text.points(second.value / first.value - 1)} % relative to it)"
 
 
 def _place(task: str, model: str) -> str:

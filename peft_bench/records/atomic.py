@@ -35,9 +35,22 @@ def read_bytes(file: str | Path) -> bytes:
     """
     descriptor = os.open(file, os.O_RDONLY | os.O_CLOEXEC)
     try:
-        content = b""
-        while piece := os.read(descriptor, 1 << 20):
-            content += piece
-        return content
+        return _rest(descriptor)
     finally:
         os.close(descriptor)
+
+
+def read_dated(file: str | Path) -> tuple[bytes, int]:
+    """As :func:`read_bytes`, and when the file was last written, in nanoseconds since 1970."""
+    descriptor = os.open(file, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        return _rest(descriptor), os.fstat(descriptor).st_mtime_ns
+    finally:
+        os.close(descriptor)
+
+
+def _rest(descriptor: int) -> bytes:
+    content = b""
+    while piece := os.read(descriptor, 1 << 20):
+        content += piece
+    return content

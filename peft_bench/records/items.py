@@ -23,7 +23,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from peft_bench.records.atomic import read_bytes, write_text
+from peft_bench.records.atomic import read_dated, write_text
 from peft_bench.records.model import ItemStatistics
 
 _VERSION = 1
@@ -64,17 +64,15 @@ def write(samples: Path, metrics: Sequence[str], rows: Sequence[Row]) -> None:
     write_text(items_file(samples), "".join(f"{json.dumps(line)}\n" for line in lines))
 
 
-def read(samples: Path, metric: str) -> ItemStatistics | None:
+def read(samples: str, metric: str) -> ItemStatistics | None:
     """One metric of the items kept beside a samples file; None where there is nothing to go by."""
-    folder, name = os.path.split(samples)
+    folder, slash, name = samples.rpartition("/")
     try:
         # Thousands of files: no Path for each.
-        file = os.path.join(folder, _name(name))  # noqa: PTH118
-        of, own = os.stat(samples), os.stat(file)  # noqa: PTH116
-        if own.st_mtime_ns < of.st_mtime_ns:
-            return None
-        head, ids, groups, *columns = read_bytes(file).splitlines()
-        if head != _head(of.st_size):
+        content, written_ns = read_dated(f"{folder}{slash}{_name(name)}")
+        of = os.stat(samples)  # noqa: PTH116
+        head, ids, groups, *columns = content.splitlines()
+        if written_ns < of.st_mtime_ns or head != _head(of.st_size):
             return None
         start = _start(metric)
         [column] = [line for line in columns if line.startswith(start)]

@@ -68,11 +68,12 @@ def per_item_statistics(folder: Path, task: TaskRecord, metric: str) -> ItemStat
             problem="record names no samples",
             remedy="Evaluate again with --log_samples",
         )
-    path = folder / task.samples_file
-    kept = items.read(path, metric)
+    place = f"{folder}/{task.samples_file}"  # thousands of files: no Path for each
+    kept = items.read(place, metric)
     if kept is not None:
-        _check_items(path, kept, task, metric)
+        _check_items(place, kept, task, metric)
         return kept
+    path = Path(place)
     rows = _read_samples(path, (metric,))
     scores = _scored(rows, 0)
     if rows and not scores.ids:
@@ -83,7 +84,7 @@ def per_item_statistics(folder: Path, task: TaskRecord, metric: str) -> ItemStat
         )
     if len({len(value) for value in scores.values}) > 1:
         raise _broken(str(path), f"{metric} has more statistics in some items than in others")
-    _check_items(path, scores, task, metric)
+    _check_items(place, scores, task, metric)
     return scores
 
 
@@ -184,17 +185,17 @@ def _statistics(
     return tuple(map(float, numbers))
 
 
-def _check_items(path: Path, scores: ItemStatistics, task: TaskRecord, metric: str) -> None:
+def _check_items(place: str, scores: ItemStatistics, task: TaskRecord, metric: str) -> None:
     digest, twice = _facts(scores.ids)
     if twice is not None:
-        raise _broken(str(path), f"item {twice!r} is there twice")
+        raise _broken(place, f"item {twice!r} is there twice")
     n = task.scores[metric].n if metric in task.scores else task.n
     if len(scores.ids) != n:
-        raise _broken(str(path), f"has {len(scores.ids)} items where the record counts {n}")
+        raise _broken(place, f"has {len(scores.ids)} items where the record counts {n}")
     # The hash is that of the items that the primary metric scores.
     whole = task.ids_sha256 is not None and n == task.n
     if whole and digest != task.ids_sha256:
-        raise _broken(str(path), "has other items than the record's ids_sha256 says")
+        raise _broken(place, "has other items than the record's ids_sha256 says")
 
 
 @lru_cache(maxsize=64)  # thousands of evaluations score the items of a few tasks

@@ -50,12 +50,20 @@ def printable_lines(text: str) -> str:
 _UNSEEN = {"Cc", "Cf", "Cs"}
 
 
-def percent(share: float, *, signed: bool = False) -> str:
+def percent(share: float) -> str:
     """A share out of 100 with one decimal, without the sign of per cent."""
-    text = f"{share * 100:+.1f}" if signed else f"{share * 100:.1f}"
-    if text in ("+0.0", "-0.0"):
-        return "0.0"
-    return text.replace("-", MINUS)
+    return _percent(share, ".1f")
+
+
+def points(share: float) -> str:
+    """As :func:`percent`, with the sign of what is added."""
+    return _percent(share, "+.1f")
+
+
+@lru_cache(maxsize=8192)  # of the same questions: there are few shares
+def _percent(share: float, form: str) -> str:
+    text = format(share * 100, form)
+    return "0.0" if text in ("+0.0", "-0.0") else text.replace("-", MINUS)
 
 
 def score(row: LeaderboardRow) -> str:
@@ -74,10 +82,10 @@ def difference(row: LeaderboardRow) -> str:
 
 def interval(value: float, low: float | None, high: float | None) -> str:
     """A difference and its 95 % interval, in points out of 100."""
-    text = percent(value, signed=True)
+    text = points(value)
     if low is None or high is None:
         return text
-    return f"{text} [{percent(low, signed=True)}, {percent(high, signed=True)}]"
+    return f"{text} [{points(low)}, {points(high)}]"
 
 
 def seeds(row: LeaderboardRow) -> str:

@@ -99,6 +99,51 @@ def test_all_faults_are_told_at_once() -> None:
     assert "4 faults" in str(caught.value)
 
 
+def whole(**values: Any) -> dict[str, Any]:
+    """Every key of an Outer, as a file written by this program has them."""
+    given = {"name": "n", "inner": {"size": 1, "ratio": 0.5}, "mode": "slow", "tags": ["a"]}
+    return {**given, "extra": {}, "note": None, "flag": True, "either": 7, **values}
+
+
+def test_it_matters_to_no_value_whether_every_key_is_there() -> None:
+    assert parse(**whole()) == Outer("n", Inner(1), "slow", ("a",), {}, None, True, 7)
+    backwards = dict(reversed(whole(inner={"ratio": 2, "size": 1}).items()))
+    assert read(Outer, backwards, "", Faults("thing")) == parse(
+        **whole(inner={"size": 1, "ratio": 2})
+    )
+
+
+PLACES = (
+    *("name", "tags[1]", "flag", "mode", "either"),
+    *("inner.size", "inner.ratio", "inner.ration", "inner.sice"),
+)
+
+
+@pytest.mark.parametrize(
+    ("values", "places"),
+    [
+        ({"name": 7, "tags": ["a", 2], "flag": "no"}, ["name", "tags[1]", "flag"]),
+        ({"inner": {"size": True, "ratio": "x"}}, ["inner.size", "inner.ratio"]),
+        ({"inner": {"size": 1, "ration": 0.5}}, ["inner.ration"]),
+        ({"inner": {"sice": 1, "ratio": 0.5}}, ["inner.sice", "inner.size"]),
+        ({"mode": ["slow"]}, ["mode"]),
+        ({"either": 1.5}, ["either"]),
+    ],
+)
+def test_faults_are_the_same_where_every_key_is_there(
+    values: dict[str, Any], places: list[str]
+) -> None:
+    said = refused(**whole(**values))
+    found = [place for place in PLACES if f"{place}: " in said]
+    assert found == [place for place in PLACES if place in places]
+
+
+def test_a_value_of_another_type_is_not_taken_for_one_seen_before() -> None:
+    assert parse(**whole(flag=True)).flag is True
+    assert "flag: 1 is not a true or false" in refused(**whole(flag=1))
+    assert type(parse(**whole(inner={"size": 1, "ratio": 1})).inner.ratio) is float
+
+
 def test_a_long_value_is_shown_short() -> None:
     said = refused(inner="x" * 500)
     assert "..." in said and len(said) < 150

@@ -104,6 +104,26 @@ def test_examples_in_the_prompt_are_compared_with_none(make_run: MakeRun) -> Non
     assert rows["three"].marks == ""  # one more end of an answer is no other decoding
 
 
+@pytest.mark.parametrize(
+    ("one", "other", "seeds"),
+    [
+        ({"a": 1, "b": 2}, {"b": 2, "a": 1}, 2),
+        ({"a": {"x": 1, "y": [2]}}, {"a": {"y": [2], "x": 1}}, 2),
+        ({"a": 1}, {"a": True}, 1),
+        ({"a": 1}, {"a": "1"}, 1),
+        ({"a": {"x": 1}}, {"a": {"x": 2}}, 1),
+    ],
+)
+def test_runs_of_other_settings_are_no_seeds_of_one_another(
+    one: dict[str, Any], other: dict[str, Any], seeds: int, make_run: MakeRun
+) -> None:
+    runs = [
+        seeded(make_run, seed, GOOD, decoding=decoding)
+        for seed, decoding in enumerate((one, other))
+    ]
+    assert {row.seeds for row in build_rows(runs)} == {seeds}
+
+
 def test_any_run_can_be_the_baseline(make_run: MakeRun) -> None:
     other = make_run("other", BASE, run={"model": ModelRecord("org/other")})
     rows = rows_of([other, make_run("lora", GOOD, adapter=LORA)], baseline="other")
@@ -161,12 +181,12 @@ def test_statistics_that_do_not_make_the_score_are_not_compared(make_run: MakeRu
     )
 
 
-def seeded(make_run: MakeRun, seed: int, values: list[float]) -> StoredRecord:
+def seeded(make_run: MakeRun, seed: int, values: list[float], **task: Any) -> StoredRecord:
     recipe = {"name": f"s{seed}", "training": {"seed": seed, "epochs": 5}}
     adapter = dataclasses.replace(
         LORA, sha256=f"{seed:064x}", seed=seed, variant_sha256=variant_sha256(recipe)
     )
-    return make_run(f"seed{seed}", values, adapter=adapter)
+    return make_run(f"seed{seed}", values, adapter=adapter, **task)
 
 
 def test_runs_that_differ_in_the_seed_are_compared_together(make_run: MakeRun) -> None:
