@@ -96,6 +96,7 @@ class Comparer:
         metrics, and pairs that cannot be compared, are left to it.
         """
         waiting: dict[tuple[str, ...], list[tuple[Entry, Entry, str, Floats]]] = defaultdict(list)
+        of_base, column = None, np.empty(0)
         for base, other in pairs:
             key = self._key("difference", other.metric, [base], [other])
             if key in self._known:
@@ -104,8 +105,11 @@ class Comparer:
             matched = self._match([base], [other], other.metric)
             if isinstance(matched, Outcome) or len(matched.runs[0][0]) > 1:
                 continue
+            own, theirs = matched.runs
+            if theirs is not of_base:  # that of many, mostly
+                of_base, column = theirs, _column(theirs)
             alike = waiting[matched.groups]
-            alike.append((base, other, key, _column(matched.runs[0]) - _column(matched.runs[1])))
+            alike.append((base, other, key, _column(own) - column))
             if len(alike) == _PREPARED_AT_ONCE:
                 self._compare(matched.groups, waiting.pop(matched.groups))
         for groups, alike in waiting.items():

@@ -12,6 +12,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -91,10 +92,18 @@ def bootstrap_corpus_stderr(
     return float(np.std(combine(times @ sums), ddof=1))
 
 
-def draws(groups: int, iterations: int, seed: int) -> Iterator[Floats]:
+def draws(
+    groups: int, iterations: int, seed: int, *, single: bool = False
+) -> Iterator[NDArray[Any]]:
     """How often each group is drawn in each resample, in blocks of (resamples, groups).
 
     Every comparison over as many groups has the same draws, so those of a small number are kept.
+
+    Args:
+        groups: Their number.
+        iterations: Resamples.
+        seed: Of the random generator.
+        single: Gives the same numbers in single precision.
 
     Raises:
         ValueError: for fewer than 2 iterations.
@@ -102,17 +111,17 @@ def draws(groups: int, iterations: int, seed: int) -> Iterator[Floats]:
     if iterations < 2:
         raise ValueError(f"iterations is {iterations}; it must be 2 or more")
     if groups * iterations <= _KEPT_DRAWS:
-        yield from _kept_draws(groups, iterations, seed)
+        yield from _kept_draws(groups, iterations, seed, single)
     else:
-        yield from _draw(groups, iterations, seed)
+        yield from _draw(groups, iterations, seed, single)
 
 
 @lru_cache(maxsize=4)
-def _kept_draws(groups: int, iterations: int, seed: int) -> tuple[Floats, ...]:
-    return tuple(_draw(groups, iterations, seed))
+def _kept_draws(groups: int, iterations: int, seed: int, single: bool) -> tuple[NDArray[Any], ...]:
+    return tuple(_draw(groups, iterations, seed, single))
 
 
-def _draw(groups: int, iterations: int, seed: int) -> Iterator[Floats]:
+def _draw(groups: int, iterations: int, seed: int, single: bool) -> Iterator[NDArray[Any]]:
     rng = np.random.default_rng(seed)
     step = max(1, _DRAWS_AT_ONCE // groups)
     for start in range(0, iterations, step):
@@ -120,7 +129,8 @@ def _draw(groups: int, iterations: int, seed: int) -> Iterator[Floats]:
         drawn = rng.integers(groups, size=(rows, groups))
         drawn += groups * np.arange(rows)[:, None]
         times = np.bincount(drawn.ravel(), minlength=rows * groups).reshape(rows, groups)
-        yield times.astype(np.float64, order="F")  # products with a vector take half the time
+        dtype = np.float32 if single else np.float64
+        yield times.astype(dtype, order="F")  # products with a vector take half the time
 
 
 def vector(name: str, values: ArrayLike) -> Floats:

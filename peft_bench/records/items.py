@@ -6,8 +6,9 @@ those numbers. Its lines, each JSON:
 
 1. ``{"version": 1, "samples_bytes": 812734}``: the size of the samples it was made from;
 2. the items' ids, a list; 3. their groups, a list as long;
-4. and on: a metric each, ``{"em@1": [...]}``: an item's number, or its list of statistics where
-   the metric is one of the whole corpus, or null where the metric does not score the item.
+4. and on: a metric each, ``{"em@1": "0110"}``: right or wrong; or ``{"bleu": [...]}``: an item's
+   number, or its list of statistics where the metric is one of the whole corpus, or null where the
+   metric does not score the item.
 
 The samples stay the truth: where their size is another than noted, or they were written after this
 file, or anything in it is not as above, it is as though it were not there.
@@ -28,6 +29,10 @@ from peft_bench.records.model import ItemStatistics
 
 _VERSION = 1
 _DECODER = json.JSONDecoder()
+_OF_DIGIT = {ord("0"): (0.0,), ord("1"): (1.0,)}
+_DIGIT_OF: dict[tuple[float, ...] | None, str] = {
+    value: chr(digit) for digit, value in _OF_DIGIT.items()
+}
 
 #: Of one item: its id, its group, and by metric its statistics or None where it has none.
 Row = tuple[str, str, tuple[tuple[float, ...] | None, ...]]
@@ -60,6 +65,9 @@ def write(samples: Path, metrics: Sequence[str], rows: Sequence[Row]) -> None:
     ]
     for column, metric in enumerate(metrics):
         statistics = [row[2][column] for row in rows]
+        if all(one in _DIGIT_OF for one in statistics):
+            lines.append({metric: "".join(_DIGIT_OF[one] for one in statistics)})
+            continue
         lines.append({metric: [one[0] if one and len(one) == 1 else one for one in statistics]})
     write_text(items_file(samples), "".join(f"{json.dumps(line)}\n" for line in lines))
 
@@ -78,11 +86,15 @@ def read(samples: str, metric: str) -> ItemStatistics | None:
         [column] = [line for line in columns if line.startswith(start)]
         if not column.endswith(b"}"):
             return None
-        values = _DECODER.decode(column[len(start) : -1].decode())
+        column = column[len(start) : -1]
         found = _names(ids, groups)
+        if found is None:
+            return None
+        if column[:1] == b'"':
+            return _right_or_wrong(*found, column)
+        return _statistics(*found, _DECODER.decode(column.decode()))
     except (OSError, ValueError, RecursionError):
         return None
-    return _statistics(*found, values) if found else None
 
 
 @lru_cache(maxsize=64)
@@ -101,6 +113,16 @@ def _names(ids: bytes, groups: bytes) -> tuple[tuple[str, ...], tuple[str, ...]]
         if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
             return None
     return (tuple(items), tuple(their_groups)) if len(items) == len(their_groups) else None
+
+
+def _right_or_wrong(
+    ids: tuple[str, ...], groups: tuple[str, ...], text: bytes
+) -> ItemStatistics | None:
+    if len(text) != len(ids) + 2 or text[-1:] != b'"' or not ids:
+        return None
+    if text[1:-1].strip(b"01"):
+        return None
+    return ItemStatistics(ids, groups, tuple(map(_OF_DIGIT.__getitem__, text[1:-1])))
 
 
 def _statistics(

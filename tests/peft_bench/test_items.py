@@ -84,6 +84,7 @@ def test_items_are_read_in_the_samples_place(tmp_path: Path) -> None:
     assert plain["em@1"].groups == ("7", "7", "8")
     assert plain["some"].ids == ("q0ü", "q2ü")  # the others are not scored
     assert per_item_scores(tmp_path, TASK, "em@1").values == (1.0, 0.0, 1.0)
+    assert '{"em@1": "101"}' in items_file(samples).read_text(encoding="utf-8")
 
 
 def test_samples_of_another_size_are_read_themselves(tmp_path: Path) -> None:
@@ -114,6 +115,12 @@ SPOILT: list[Callable[[list[str]], list[str]]] = [
     lambda lines: [lines[0], lines[1], '["7", "8"]', *lines[3:]],
     lambda lines: [lines[0], '{"a": "b"}', *lines[2:]],
     lambda lines: [lines[0], lines[1][:-3], *lines[2:]],
+    lambda lines: [*lines[:3], '{"em@1": "10"}'],
+    lambda lines: [*lines[:3], '{"em@1": "1011"}'],
+    lambda lines: [*lines[:3], '{"em@1": "121"}'],
+    lambda lines: [*lines[:3], '{"em@1": "1 1"}'],
+    lambda lines: [*lines[:3], '{"em@1": "1"1}'],
+    lambda lines: [*lines[:3], '{"em@1": "101'],
     lambda lines: [*lines[:3], '{"em@1": [1.0, 0.0]}'],
     lambda lines: [*lines[:3], '{"em@1": [1.0, 0.0, NaN]}'],
     lambda lines: [*lines[:3], '{"em@1": [1.0, 0.0, 1e999]}'],
@@ -164,7 +171,7 @@ def test_a_changed_number_is_noticed_by_its_mean(make_run: MakeRun) -> None:
     samples = runs[1].folder / str(runs[1].record.tasks[0].samples_file)
     kept = items_file(samples)
     text = kept.read_text(encoding="utf-8")
-    kept.write_text(text.replace("[1.0, 1.0,", "[1.0, 0.0,"), encoding="utf-8")
+    kept.write_text(text.replace('"11111111"', '"10111111"'), encoding="utf-8")
     assert kept.read_text(encoding="utf-8") != text
     row = {row.run: row for row in build_board(runs).rows}["lora"]
     assert row.difference is None

@@ -99,7 +99,7 @@ def test_the_default_profile_gives_the_numbers_of_the_run(run: Callable[..., Pat
     assert scores(rescored.folder) == scores(folder)
     assert scores(folder)["em@1,none"] == 0.25 and scores(folder)["em@2,none"] == 0.5
     [kept] = rescored.folder.glob("items_*.jsonl")
-    assert '{"em@1": [' in kept.read_text(encoding="utf-8")
+    assert '{"em@1": "1000"}' in kept.read_text(encoding="utf-8")
 
 
 def test_answers_that_were_only_predicted_get_the_same_numbers(run: Callable[..., Path]) -> None:

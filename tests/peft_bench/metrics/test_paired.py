@@ -123,6 +123,33 @@ def test_what_is_counted_is_what_resamples_summarized_are(
         )
 
 
+def test_whole_sums_of_questions_of_other_sizes_lose_no_digit() -> None:
+    """The resamples in double precision, summarized one by one, are the reference."""
+    rng = np.random.default_rng(31)
+    n, number = 90, 40
+    groups = np.concatenate([np.arange(number), rng.integers(number, size=n - number)])
+    pairs = rng.integers(-3, 4, size=(70, n)).astype(float)
+    sums = np.stack([np.bincount(groups, weights=pair, minlength=number) for pair in pairs])
+    times = np.concatenate(list(draws(number, 500, 0)))
+    sizes = times @ np.bincount(groups)
+    found = paired_bootstraps(pairs, groups=groups.tolist(), iterations=500)
+    expected = [
+        summarize(pair.sum() / n, times @ own / sizes, n=n, n_groups=number)
+        for pair, own in zip(pairs, sums, strict=True)
+    ]
+    assert found == expected
+
+
+@pytest.mark.parametrize("size", [2.0**24, 2.0**40, 0.1])
+def test_sums_that_single_precision_cannot_hold_are_made_in_double(size: float) -> None:
+    pairs = np.array([[size, 1.0, 0.0, -size], [1.0, 0.0, 0.0, -1.0]])
+    times = np.concatenate(list(draws(4, 300, 0)))
+    found = paired_bootstraps(pairs, iterations=300)
+    for pair, one in zip(pairs, found, strict=True):
+        expected = summarize(pair.sum() / 4, times @ pair / 4, n=4, n_groups=4)
+        assert dataclasses.astuple(one) == pytest.approx(dataclasses.astuple(expected), rel=1e-14)
+
+
 @pytest.mark.parametrize("graded", [False, True])
 def test_a_pair_is_compared_alike_alone_and_among_others(graded: bool) -> None:
     rng = np.random.default_rng(30)
