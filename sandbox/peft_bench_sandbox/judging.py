@@ -10,7 +10,7 @@ from collections import deque
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from .inside.link import Link
+from .inside.link import Closed, Link
 from .runs import Run
 from .score import Judged
 from .switchboard import Switchboard
@@ -170,6 +170,7 @@ class Judges:
             gone = self._hosts.get(number) if isinstance(number, int) else None
             if gone is not None:
                 assert isinstance(exit_code, int)
+                self._hear_out(gone)
                 self._host_gone(gone, exit_code, bool(replied))
 
     def lost(self, message: str) -> None:
@@ -220,6 +221,14 @@ class Judges:
         self._number += 1
         self._board.post(self._zygote.link, ("host", self._number, works))
         return self._number
+
+    def _hear_out(self, host: Host) -> None:
+        """Take what a judge that has ended said before: its zygote may be heard first."""
+        try:
+            while messages := host.link.receive():
+                self.of_host(host, messages)
+        except Closed:  # nothing more, or its link was closed by what it said
+            return
 
     def _host_gone(self, host: Host, exit_code: int, replied: bool) -> None:
         """A judge ended. After the candidate's first answer, its data may have been too much."""

@@ -22,6 +22,7 @@ from peft_bench_sandbox import (
     Verdict,
 )
 from peft_bench_sandbox.engine import Engine
+from peft_bench_sandbox.judging import Host
 from peft_bench_sandbox.runs import Run
 from peft_bench_sandbox.score import Result, Status, score_program
 from peft_bench_sandbox.types import Judge
@@ -288,6 +289,38 @@ def test_candidates_that_die_while_their_judges_start_harm_no_other(works: None)
             engine.times = 1
             told = statuses(list(engine.run(programs)))
         assert set(told.values()) == {"passed"}, told
+
+
+class ZygotesFirst:
+    """A selector by which a zygote is heard before its judges, all having had time to speak."""
+
+    def __init__(self, real: Any) -> None:
+        self._real = real
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._real, name)
+
+    def select(self, seconds: float) -> list[Any]:
+        time.sleep(0.02)
+        return sorted(
+            self._real.select(seconds), key=lambda found: isinstance(found[0].data[1], Host)
+        )
+
+
+@pytest.mark.parametrize(
+    "test",
+    [
+        AssertTest("assert f() == 1", judge="split-files"),
+        AssertTest("import sys\nassert f() == 1"),
+        AssertTest("assert f() == 1"),
+    ],
+)
+def test_a_judge_is_heard_out_though_its_end_is_told_first(test: AssertTest) -> None:
+    """A judge that ends with its test: under load, its zygote's word often came first."""
+    with closing(Engine(Setting(LIMITS), 1, strong=False)) as engine:
+        engine._board._selector = ZygotesFirst(engine._board._selector)  # type: ignore[assignment]
+        told = statuses(list(engine.run(Program(str(n), ONE, (test,)) for n in range(40))))
+    assert set(told.values()) == {"passed"}, told
 
 
 def test_verdicts_come_in_order_for_every_kind_of_test() -> None:
