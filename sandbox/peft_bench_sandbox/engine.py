@@ -28,6 +28,7 @@ _MOST_FILED = 240
 _AHEAD = 4096  # programs begun before the oldest that is not done
 _AHEAD_BYTES = 64 << 20
 _ATTEMPTS = 2
+_NO_THREAD = "can't start new thread"  # Python's words
 _POLL_S = 1.0
 
 
@@ -248,15 +249,22 @@ class Engine:
         if run.ended.failure:
             self.failed(run, run.ended.failure)
             return
-        limits, results = self._setting.limits, run.work.results
+        limits = self._setting.limits
+        settled: list[Result | None]
         if len(run.tests) == 1:
-            results[run.tests[0]] = score_test(run.of[0], run.ended, run.judged, limits)
-            return
-        settled = score_batch(run.of, run.ended, limits, clean=run.work.clean)
+            settled = [score_test(run.of[0], run.ended, run.judged, limits)]
+        else:
+            settled = score_batch(run.of, run.ended, limits, clean=run.work.clean)
         for place, result in zip(run.tests, settled, strict=True):
-            results[place] = result
             if result is None:
                 self._queue(run.work, (place,))
+            elif run.attempt < _ATTEMPTS and _NO_THREAD in result.message:
+                # All programs of a zygote have their threads from one stock, and another may have
+                # used it up: this one may say so alone.
+                self._number += 1
+                self._again.append(Run(self._number, run.work, (place,), run.attempt + 1))
+            else:
+                run.work.results[place] = result
 
     def failed(self, run: Run, message: str) -> None:
         """The sandbox failed on this run: try it once more, alone."""

@@ -39,7 +39,7 @@ _NEEDED = {
     "no_new_privs": "use a kernel of 3.5 or later",
     "seccomp": "use a kernel with CONFIG_SECCOMP_FILTER, and let seccomp through the container",
 }
-# A user that nobody is, different for every zygote, if we are root.
+# A user that nobody is, another for every caller's process, if we are root.
 _FIRST_UID = 0x70000000
 
 

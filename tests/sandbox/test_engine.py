@@ -25,7 +25,7 @@ from peft_bench_sandbox.engine import Engine
 from peft_bench_sandbox.judging import Host
 from peft_bench_sandbox.runs import Run
 from peft_bench_sandbox.score import Result, Status, score_program
-from peft_bench_sandbox.types import Judge
+from peft_bench_sandbox.types import Judge, Test
 from peft_bench_sandbox.worker import Setting
 
 ONE = "def f(): return 1"
@@ -320,6 +320,44 @@ def test_a_judge_is_heard_out_though_its_end_is_told_first(test: AssertTest) -> 
     with closing(Engine(Setting(LIMITS), 1, strong=False)) as engine:
         engine._board._selector = ZygotesFirst(engine._board._selector)  # type: ignore[assignment]
         told = statuses(list(engine.run(Program(str(n), ONE, (test,)) for n in range(40))))
+    assert set(told.values()) == {"passed"}, told
+
+
+GREEDY = """
+import threading, time
+threading.stack_size(32768)
+started = []
+try:
+    while True:
+        started.append(threading.Thread(target=time.sleep, args=(0.6,), daemon=True))
+        started[-1].start()
+except RuntimeError:
+    time.sleep(0.6)
+def f(): return len(started) > 100
+print(f())
+"""
+THREADED = """
+import threading, time
+time.sleep(0.3)
+found = []
+def f():
+    thread = threading.Thread(target=found.append, args=(1,))
+    thread.start()
+    thread.join()
+    return bool(found)
+if __name__ in ("__main__", "candidate"):
+    print(f())
+"""
+
+
+@pytest.mark.parametrize(
+    "test", [AssertTest("assert f()"), CallTest("f", [], True), StdinTest("", "True")]
+)
+def test_a_program_that_takes_all_threads_takes_them_from_no_other(test: Test) -> None:
+    programs = [Program("greedy", GREEDY, (test,))]
+    programs += [Program(str(n), THREADED, (test,)) for n in range(10)]
+    with closing(Engine(Setting(LIMITS), 1, strong=False)) as engine:
+        told = statuses(list(engine.run(programs)))
     assert set(told.values()) == {"passed"}, told
 
 

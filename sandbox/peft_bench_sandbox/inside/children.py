@@ -17,10 +17,9 @@ if TYPE_CHECKING:
 
 MOST_CHILDREN = 256
 _SPARE = 64  # memory files kept for the next children
-# Limits that do not hamper the zygote: set once, for it and all its children.
-_INHERITED = (
-    kernel.RLIMIT_NPROC, kernel.RLIMIT_MEMLOCK, kernel.RLIMIT_MSGQUEUE, kernel.RLIMIT_FSIZE
-)  # fmt: skip
+# Limits that do not hamper the zygote: set once, for it and all its children. That of processes
+# would: a child that has started all the threads there may be must not keep it from forking.
+_INHERITED = (kernel.RLIMIT_MEMLOCK, kernel.RLIMIT_MSGQUEUE, kernel.RLIMIT_FSIZE)
 SCRIPTS = ("stdin", "scripts")  # kinds of run that read standard input and are judged by output
 FAILED_SETUP = 5  # the descriptor a child tells its setup's failure on
 
