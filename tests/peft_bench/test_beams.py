@@ -481,6 +481,9 @@ if result is not None:
     samples = sorted(result["samples"]["beamed"], key=lambda sample: sample["doc_id"])
     with open(out, "w", encoding="utf-8") as file:
         json.dump([[sample["beams"], sample["filtered_resps"]] for sample in samples], file)
+# Threads of the process group that outlive the interpreter abort it, now and then.
+lm.accelerator.wait_for_everyone()
+lm.accelerator.end_training()
 """
 
 
