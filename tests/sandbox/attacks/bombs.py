@@ -83,9 +83,9 @@ def attack():
     ),
     "1,500 threads": (
         """
-import threading
+import os, threading
 def attack():
-    threading.stack_size(1 << 15)
+    threading.stack_size(max(1 << 15, os.sysconf('SC_THREAD_STACK_MIN')))
     end = threading.Event()
     for _ in range(1500): threading.Thread(target=end.wait, daemon=True).start()
     return 'escaped'
@@ -94,9 +94,9 @@ def attack():
     ),
     "threads that stay": (
         """
-import threading, time
+import os, threading, time
 def attack():
-    threading.stack_size(1 << 15)
+    threading.stack_size(max(1 << 15, os.sysconf('SC_THREAD_STACK_MIN')))
     try:
         for _ in range(1500): threading.Thread(target=time.sleep, args=[9], daemon=True).start()
     finally: time.sleep(0.3)

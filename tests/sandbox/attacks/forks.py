@@ -22,7 +22,6 @@ FORKS_WITH_EXEC = {
     "shell": "if os.system(':'): raise PermissionError(1, 'no shell')",
 }
 RAW_FORKS = {
-    "fork by number": "raw('fork')",
     "clone by number": "raw('clone', 17, 0, 0, 0, 0)",
     "clone as a sibling": "raw('clone', 0x8000 | 17, 0, 0, 0, 0)",
 }
@@ -187,6 +186,13 @@ ATTACKS = (
         {f"fork: {name}": _RAW_FORK.format(call=call) for name, call in RAW_FORKS.items()},
         "fork",
         prelude=RAW,
+        refusals=_FORK,
+    ),
+    *guarded(
+        {"fork: fork by number": _RAW_FORK.format(call="raw('fork')")},
+        "fork",
+        prelude=RAW,
+        only="x86_64",
         refusals=_FORK,
     ),
     *guarded(
