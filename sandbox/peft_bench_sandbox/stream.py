@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
-from collections import Counter
-from collections.abc import Iterator, Mapping
+import shutil
+from collections import Counter, deque
+from collections.abc import Generator, Iterable, Iterator, Mapping
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import BinaryIO
 
@@ -19,6 +21,11 @@ from .worker import Setting
 
 _CHUNK = 1 << 16
 _SHOWN = 300
+_DIGITS = 16  # of a digest
+_REMEDY = "give another output, or remove this one"
+
+# A program, and the digest of its line.
+_Asked = tuple[Program, str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,9 +65,10 @@ def exec_jsonl(
     """Run the programs of a JSONL file; append their verdicts to another as they come.
 
     Blank lines are skipped, bad lines are told in the summary and the rest is run. If the
-    output exists, its verdicts must be those of the first programs of this input: they are
-    kept, a torn last line is dropped, and the run goes on after them. The other arguments are
-    those of `run_all`.
+    output exists, its verdicts must be on the first lines of this input, with these limits, this
+    profile and at this level: they are kept, a torn last line is dropped, and the run goes on
+    after them. Programs on which the sandbox failed (`harness_error`) are run again before that.
+    The other arguments are those of `run_all`.
 
     Raises:
         SandboxUnavailable, ValueError: as `run_all`; also ValueError if the output does not
@@ -72,22 +80,34 @@ def exec_jsonl(
     if target_path.exists() and target_path.samefile(source_path):
         raise ValueError(f"{out_path} is the input itself; give another output")
     bad: list[BadLine] = []
-    counted = _Counts()
-    with source_path.open("rb") as source, target_path.open("a+b") as target:
-        _drop_torn_line(target)
-        programs = _programs(source, bad)
-        resumed = _skip_done(programs, target, target_path, counted)
-        ran = 0
-        told = Progress(None, shown=progress)
-        setting, strong = Setting(limits, profile), level is Level.STRONG
+    how = _digest(json.dumps([asdict(limits), profile, level.value]).encode())
+    counted, told = _Counts(), Progress(None, shown=progress)
+    setting, strong = Setting(limits, profile), level is Level.STRONG
+
+    def lines(asked: Iterable[_Asked]) -> Generator[bytes]:
+        taken: deque[str] = deque()
+        programs = _noting(asked, taken)
         with closing(run_ordered(programs, setting, workers=workers, strong=strong)) as verdicts:
             for verdict in verdicts:
-                line = json.dumps(verdict_to_json(told.count(verdict)))
-                target.write(line.encode("ascii") + b"\n")
-                target.flush()
-                counted.add(verdict)
+                counted.add(told.count(verdict))
+                line = verdict_to_json(verdict) | {"asked": how + taken.popleft()}
+                yield json.dumps(line).encode("ascii") + b"\n"
+
+    with source_path.open("rb") as source:
+        programs = _programs(source, bad)
+        with target_path.open("a+b") as target:
+            _drop_torn_line(target)
+            resumed, failed = _skip_done(programs, target, target_path, how, counted)
+        if failed:
+            with closing(lines(failed.values())) as anew:
+                _replace(target_path, dict(zip(failed, anew, strict=True)))
+        ran = len(failed)
+        with target_path.open("ab") as end, closing(lines(programs)) as more:
+            for line in more:
+                end.write(line)
+                end.flush()
                 ran += 1
-        told.end()
+    told.end()
     return StreamSummary(
         ran=ran,
         resumed=resumed,
@@ -109,40 +129,78 @@ class _Counts:
         self.shared_passes += verdict.status is Status.PASSED and verdict.judge == "shared"
 
 
-def _programs(source: BinaryIO, bad: list[BadLine]) -> Iterator[Program]:
+def _programs(source: BinaryIO, bad: list[BadLine]) -> Iterator[_Asked]:
     for number, line in enumerate(source, 1):
         if not line.strip():
             continue
         try:
-            yield program_from_json(parse_json(line))
+            yield program_from_json(parse_json(line)), _digest(line.strip())
         except (ValueError, RecursionError) as fault:  # BadProgram, bad JSON, bad UTF-8
             bad.append(BadLine(number, str(fault)[:_SHOWN]))
 
 
-def _skip_done(programs: Iterator[Program], target: BinaryIO, path: Path, counted: _Counts) -> int:
-    """Pass over the programs that have a verdict; return how many those are."""
+def _noting(asked: Iterable[_Asked], taken: deque[str]) -> Iterator[Program]:
+    for program, digest in asked:
+        taken.append(digest)
+        yield program
+
+
+def _digest(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()[:_DIGITS]
+
+
+def _skip_done(
+    programs: Iterator[_Asked], target: BinaryIO, path: Path, how: str, counted: _Counts
+) -> tuple[int, dict[int, _Asked]]:
+    """Pass over the programs that have a verdict; how many, and those that the sandbox failed on.
+
+    how: the digest of limits, profile and level. The failed are by their line of the output, and
+    neither counted nor among the many.
+    """
     target.seek(0)
     number = 0
+    failed: dict[int, _Asked] = {}
     for number, line in enumerate(target, 1):
-        verdict = _verdict(line, f"{path}:{number}")
-        program = next(programs, None)
-        if program is None or program.id != verdict.id:
-            meant = "no program" if program is None else f"program {program.id!r}"
+        verdict, told = _verdict(line, f"{path}:{number}")
+        asked = next(programs, None)
+        if asked is None or asked[0].id != verdict.id:
+            meant = "no program" if asked is None else f"program {asked[0].id!r}"
             raise ValueError(
                 f"{path}:{number} is a verdict on {verdict.id!r}, but the input has {meant} "
-                "there; give another output, or remove this one"
+                f"there; {_REMEDY}"
             )
-        counted.add(verdict)
-    return number
+        if told != how + asked[1]:
+            same = told[:_DIGITS] == how
+            other = "another program or other tests" if same else "other limits, profile or level"
+            raise ValueError(
+                f"{path}:{number}, the verdict on {verdict.id!r}, was made with {other}; {_REMEDY}"
+            )
+        if verdict.status is Status.HARNESS_ERROR:
+            failed[number] = asked
+        else:
+            counted.add(verdict)
+    return number - len(failed), failed
 
 
-def _verdict(line: bytes, place: str) -> Verdict:
+def _verdict(line: bytes, place: str) -> tuple[Verdict, str]:
     try:
-        return verdict_from_json(json.loads(line))
+        told = json.loads(line)
+        return verdict_from_json(told), str(told.get("asked", ""))
     except ValueError as fault:
-        raise ValueError(
-            f"{place} is no verdict ({fault}); give another output, or remove this one"
-        ) from fault
+        raise ValueError(f"{place} is no verdict ({fault}); {_REMEDY}") from fault
+
+
+def _replace(path: Path, lines: Mapping[int, bytes]) -> None:
+    """Put other lines in the place of some, by their numbers; at no moment is one missing."""
+    path = path.resolve()
+    beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with path.open("rb") as old, beside.open("wb") as new:
+            new.writelines(lines.get(number, line) for number, line in enumerate(old, 1))
+        shutil.copymode(path, beside)
+        beside.replace(path)
+    finally:
+        beside.unlink(missing_ok=True)
 
 
 def _drop_torn_line(target: BinaryIO) -> None:

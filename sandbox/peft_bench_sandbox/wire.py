@@ -89,12 +89,12 @@ _VERDICT_TYPES: dict[str, tuple[type, ...]] = {
 
 
 def verdict_from_json(line: Mapping[str, object]) -> Verdict:
-    """Read a verdict's line back.
+    """Read a verdict's line back. What it was asked (see `exec_jsonl`) is left aside.
 
     Raises:
         ValueError: a key is missing or unknown, or a value is of the wrong kind.
     """
-    _check_keys("the verdict", line, tuple(_VERDICT_TYPES), ("lenient",))
+    _check_keys("the verdict", line, tuple(_VERDICT_TYPES), ("lenient", "asked"))
     for name, kinds in _VERDICT_TYPES.items():
         if not isinstance(line[name], kinds):
             raise ValueError(f"{name} is {line[name]!r:.80}; give {kinds[0].__name__}")

@@ -46,7 +46,7 @@ def test_verdicts_are_written_in_order_in_the_agreed_form(tmp_path: Path) -> Non
     written = json.loads((tmp_path / "out.jsonl").read_text().splitlines()[0])
     assert list(written) == [
         *("id", "status", "passed", "total", "message"),
-        *("cpu_s", "wall_s", "peak_bytes", "judge"),
+        *("cpu_s", "wall_s", "peak_bytes", "judge", "asked"),
     ]
 
 
@@ -114,6 +114,39 @@ def test_an_output_of_another_input_is_refused_and_kept(tmp_path: Path, inputs: 
     with pytest.raises(ValueError, match=r"out.jsonl:1 is a verdict on 'a'.*give another output"):
         run(tmp_path)
     assert (tmp_path / "out.jsonl").read_text() == before
+
+
+@pytest.mark.parametrize(
+    ("source", "options", "said"),
+    [
+        ("1/0", {}, "another program or other tests"),
+        ("pass", {"limits": Limits(cpu_s=1)}, "other limits, profile or level"),
+    ],
+)
+def test_an_output_that_was_asked_something_else_is_refused_and_kept(
+    tmp_path: Path, source: str, options: dict[str, Any], said: str
+) -> None:
+    (tmp_path / "in.jsonl").write_text(line("a") + line("b"))
+    run(tmp_path)
+    before = (tmp_path / "out.jsonl").read_text()
+    (tmp_path / "in.jsonl").write_text(line("a") + line("b", source) + line("c"))
+    number = 1 if options else 2
+    with pytest.raises(ValueError, match=rf"out.jsonl:{number}, the verdict .* with {said}; give"):
+        run(tmp_path, **options)
+    assert (tmp_path / "out.jsonl").read_text() == before
+
+
+def test_what_the_sandbox_failed_on_is_run_again(whole: Path, tmp_path: Path) -> None:
+    (tmp_path / "in.jsonl").write_bytes((whole / "in.jsonl").read_bytes())
+    lines = (whole / "out.jsonl").read_text().splitlines(keepends=True)
+    failed = [one.replace('"passed"', '"harness_error"', 1) for one in lines]
+    (tmp_path / "out.jsonl").write_text(lines[0] + failed[1] + lines[2])
+    summary = run(tmp_path)
+    assert (summary.ran, summary.resumed, summary.statuses) == (2, 2, {"passed": 4})
+    written = (tmp_path / "out.jsonl").read_text().splitlines(keepends=True)
+    assert [written[0], written[2]] == [lines[0], lines[2]]
+    assert ids(tmp_path) == ["a", "b", "b", "d"] and "harness_error" not in "".join(written)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["in.jsonl", "out.jsonl"]
 
 
 def test_an_output_that_is_something_else_is_refused_and_kept(tmp_path: Path) -> None:
