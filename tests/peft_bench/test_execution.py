@@ -62,7 +62,8 @@ def verdicts(file: Path) -> list[dict[str, Any]]:
 def test_programs_in_verdicts_out_and_on_from_there(tmp_path: Path) -> None:
     out = tmp_path / "out.jsonl"
     file = write(tmp_path, *PROGRAMS)
-    done = cli(file, "--out", out, "--require", "limits", "--workers", "1", "--limit", "cpu_s=3")
+    asked = ("--out", out, "--require", "limits", "--limit", "cpu_s=3")
+    done = cli(file, *asked, "--workers", "1")
     assert done.returncode == 0, done.stderr
     found = verdicts(out)
     assert [(one["id"], one["status"]) for one in found] == [("good", "passed"), ("bad", "wrong")]
@@ -73,7 +74,7 @@ def test_programs_in_verdicts_out_and_on_from_there(tmp_path: Path) -> None:
     with out.open("a", encoding="utf-8") as torn:
         torn.write('{"id": "thi')
     write(tmp_path, *PROGRAMS, {**PROGRAMS[0], "id": "third"})
-    again = cli(file, "--out", out, "--require", "limits")
+    again = cli(file, *asked)
     assert again.returncode == 0, again.stderr
     assert verdicts(out)[:2] == found
     assert [one["id"] for one in verdicts(out)] == ["good", "bad", "third"]
