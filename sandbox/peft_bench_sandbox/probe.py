@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 
@@ -49,6 +50,8 @@ class _Trial:
 _LIMITS = Limits(
     cpu_s=0.2, wall_s=10.0, memory_bytes=256 * MIB, output_bytes=10_000, file_bytes=MIB
 )
+# On a machine so slow that another ran out of time, which shows nothing.
+_PATIENT = dataclasses.replace(_LIMITS, cpu_s=10.0, wall_s=60.0)
 
 # Each defines f(), which gives "open" if the attack went through.
 _FILES = """
@@ -173,13 +176,22 @@ def told_lacking() -> str:
 
 
 def _try_all() -> tuple[list[Layer], dict[str, str]]:
-    programs = [
-        Program(trial.name, trial.source, (CallTest("f", [], "held"),)) for trial in _TRIALS
+    seal, verdicts = _try(_TRIALS, _LIMITS)
+    slow = [
+        trial
+        for trial, verdict in zip(_TRIALS, verdicts.values(), strict=True)
+        if verdict.status in (Status.CPU, Status.TIMEOUT) and not trial.held(verdict)
     ]
-    with closing(Engine(Setting(_LIMITS), 1, strong=False)) as engine:
-        seal = engine.layers()
-        verdicts = list(engine.run(programs))
-    return [_layer(*pair) for pair in zip(_TRIALS, verdicts, strict=True)], seal
+    if slow:
+        verdicts |= _try(slow, _PATIENT)[1]
+    return [_layer(trial, verdicts[trial.name]) for trial in _TRIALS], seal
+
+
+def _try(trials: Sequence[_Trial], limits: Limits) -> tuple[dict[str, str], dict[str, Verdict]]:
+    """The layers of the seal, and the verdict on each trial."""
+    programs = [Program(trial.name, trial.source, (CallTest("f", [], "held"),)) for trial in trials]
+    with closing(Engine(Setting(limits), 1, strong=False)) as engine:
+        return engine.layers(), {verdict.id: verdict for verdict in engine.run(programs)}
 
 
 def _layer(trial: _Trial, verdict: Verdict) -> Layer:

@@ -86,6 +86,17 @@ def test_a_program_that_ends_another_way_is_not_taken_for_held(
     assert found.level is Level.LIMITS and [*lacking(found)] == [name]
 
 
+def test_what_runs_out_of_time_is_tried_again_with_more(
+    sealed: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # As on a machine that is ten times slower.
+    wait = "    import time\n    while time.process_time() < 0.5: pass\n    return "
+    for answer, lacked in (("'held'", []), ("'open'", ["network"])):
+        slow = dataclasses.replace(TRIALS["network"], source=f"def f():\n{wait}{answer}")
+        monkeypatch.setattr(PROBE_MODULE, "_TRIALS", (TRIALS["memory"], slow))
+        assert [*lacking(probe())] == lacked
+
+
 @pytest.mark.parametrize(
     ("guards", "noticed"),
     [
