@@ -24,6 +24,8 @@ from peft_bench.records import (
     StoredRecord,
     TaskRecord,
     find_records,
+    find_samples,
+    stamp_of,
 )
 from peft_bench.records.check import check
 from peft_bench.report.row import LeaderboardRow
@@ -200,7 +202,7 @@ def _task(
         marks.append(f"{n} of {original} problems")
     if adapter is not None:
         marks.append("adapter not seen")
-    samples = sorted(file.parent.glob(f"samples_{name}_*.jsonl"))
+    samples = find_samples(file.parent, name, stamp_of(file))
     return TaskRecord(
         task=name,
         version=str((results.get("versions") or {}).get(name, "unknown")),
@@ -216,7 +218,7 @@ def _task(
         demonstration=bool(metadata.get("demonstration", False)),
         data_sha256={},
         marks=tuple(marks),
-        samples_file=samples[-1].name if samples else None,
+        samples_file=samples.name if samples else None,
     )
 
 

@@ -261,6 +261,7 @@ def _record(
             partial,
             results,
             saved.model_facts(),
+            stamp=saved.stamp,
             adapter_name=saved.adapter.name if saved.adapter else None,
             adapter_sha256=saved.adapter_sha256(),
             card=saved.card(),
@@ -273,7 +274,7 @@ def _record(
     for task in saved.tasks:
         before = old[task.name]
         asked = Asked(before.prompt_hash, before.data_sha256, before.custom_data)
-        after = task_record(task.name, partial, results, given, asked=asked)
+        after = task_record(task.name, partial, results, given, stamp=saved.stamp, asked=asked)
         marks = dict.fromkeys((*before.marks, *after.marks))
         tasks.append(replace(after, marks=tuple(marks)))
     return replace(saved.record, name=name, tasks=tuple(tasks))

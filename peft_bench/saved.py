@@ -124,7 +124,7 @@ def read_run(folder: Path) -> SavedRun:
     results = _json(file, file.read_text(encoding="utf-8"), str(file))
     if not isinstance(results, dict) or not isinstance(results.get("configs"), dict):
         raise UsageError(place=str(file), problem="is no result of lm_eval")
-    stamp = file.stem.removeprefix("results_")
+    stamp = records.stamp_of(file)
     tasks = tuple(_read_task(file.parent, name, stamp, results) for name in results["configs"])
     record = None
     if (file.parent / records.RECORD_NAME).is_file():
@@ -133,8 +133,8 @@ def read_run(folder: Path) -> SavedRun:
 
 
 def _read_task(folder: Path, name: str, stamp: str, results: Mapping[str, Any]) -> SavedTask:
-    files = sorted(folder.glob(f"samples_{name}_*.jsonl"))
-    if not files:
+    file = records.find_samples(folder, name, stamp)
+    if file is None:
         raise MissingError(
             place=f"{folder}: {name}",
             problem="has no samples",
@@ -145,11 +145,11 @@ def _read_task(folder: Path, name: str, stamp: str, results: Mapping[str, Any]) 
     docs: dict[str, dict[str, Any]] = {}
     answers: dict[str, tuple[Answer, ...]] = {}
     asked: dict[str, dict[str, Any]] = {}
-    with files[-1].open(encoding="utf-8", newline="\n") as lines:
+    with file.open(encoding="utf-8", newline="\n") as lines:
         for number, line in enumerate(lines, 1):
             if line.strip():
-                place = f"{files[-1]}: line {number}"
-                sample = _json(files[-1], line, place)
+                place = f"{file}: line {number}"
+                sample = _json(file, line, place)
                 identity = _read_sample(sample, place, docs, answers)
                 asked[identity] = {key: sample[key] for key in _ASKED if key in sample}
     given = config.get("generation_kwargs") or {}
@@ -162,7 +162,7 @@ def _read_task(folder: Path, name: str, stamp: str, results: Mapping[str, Any]) 
         asked=asked,
         decoding={key: given[key] for key in _DECODING if key in given},
         num_fewshot=int((results.get("n-shot") or {}).get(name) or 0),
-        samples_name=files[-1].name,
+        samples_name=file.name,
     )
 
 

@@ -174,6 +174,22 @@ def test_harness_results_are_records(tmp_path: Path) -> None:
     assert (record.adapter.name, record.adapter.method) == ("adapter", "unknown")
 
 
+def test_samples_are_those_of_the_task_and_the_invocation(tmp_path: Path) -> None:
+    value = results()
+    for part in value.values():
+        if isinstance(part, dict) and "gsm8k" in part:
+            part["gsm8k[a]"] = part["gsm8k"]
+    put(tmp_path / "results_2025-01-01T10-00-00.5.json", value)
+    for name in ("gsm8k", "gsm8k_cot", "gsm8k[a]"):
+        put(tmp_path / f"samples_{name}_2025-01-01T10-00-00.5.jsonl", "")
+    put(tmp_path / "samples_gsm8k_2025-02-01T10-00-00.5.jsonl", "")
+    ((record, _),) = find_runs([tmp_path]).records
+    assert [task.samples_file for task in record.tasks] == [
+        "samples_gsm8k_2025-01-01T10-00-00.5.jsonl",
+        "samples_gsm8k[a]_2025-01-01T10-00-00.5.jsonl",
+    ]
+
+
 def test_a_folder_with_records_gives_those_alone(make_run: MakeRun) -> None:
     run = make_run("base", [0.0, 1.0])
     put(run.folder / "results_2025-01-01.json", results())

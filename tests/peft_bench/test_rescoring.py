@@ -102,6 +102,16 @@ def test_the_default_profile_gives_the_numbers_of_the_run(run: Callable[..., Pat
     assert '{"em@1": "1000"}' in kept.read_text(encoding="utf-8")
 
 
+def test_samples_of_another_task_or_invocation_are_not_taken(run: Callable[..., Path]) -> None:
+    folder = run()
+    [samples] = folder.glob("samples_*.jsonl")
+    samples.with_name(samples.name.replace("conala", "conala_rag")).write_text("{", "utf-8")
+    (folder / "samples_conala_2999-01-01T00-00-00.jsonl").write_text("{", "utf-8")
+    rescored = rescore(folder, profile="default")
+    assert scores(rescored.folder) == scores(folder)
+    assert rescored.record.tasks[0].samples_file == samples.name
+
+
 def test_answers_that_were_only_predicted_get_the_same_numbers(run: Callable[..., Path]) -> None:
     scored, predicted = run("scored"), run("predicted", predict_only=True)
     assert scores(predicted) == {}
