@@ -87,6 +87,12 @@ def _load(
     if found.problems:
         kept = len(found.records) + len(found.rows)
         print(f"peft-bench: {kept} read, {len(found.problems)} skipped", file=sys.stderr)
+    if older := len(found.superseded):
+        print(
+            f"peft-bench: {older} older result{'s' * (older > 1)} of lm_eval left out: "
+            "a newer one of the same task lies in the same folder",
+            file=sys.stderr,
+        )
     board = leaderboard.build_board(
         found.records,
         baseline=baseline,

@@ -6,7 +6,13 @@ Standard library only.
 """
 
 from peft_bench.records.atomic import write_text
-from peft_bench.records.files import RECORD_NAME, find_records, read_record, write_record
+from peft_bench.records.files import (
+    RECORD_NAME,
+    find_records,
+    holds_record,
+    read_record,
+    write_record,
+)
 from peft_bench.records.invocations import find_samples, stamp_of
 from peft_bench.records.model import (
     SCHEMA_VERSION,
@@ -43,6 +49,7 @@ __all__ = [
     "find_records",
     "find_samples",
     "hash_ids",
+    "holds_record",
     "keep_items",
     "per_item_scores",
     "per_item_statistics",
