@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from peft_bench import method_comparison
+from peft_bench.errors import UsageError
 from peft_bench.importing import Found, find_runs
 from peft_bench.leaderboard import build_board
 from peft_bench.records import AdapterRecord, StoredRecord, TaskRecord
@@ -338,6 +339,27 @@ def test_everything_is_written_at_once(
     assert "PSCP" in (tmp_path / "b.md").read_text(encoding="utf-8")
     assert len(list((tmp_path / "peft").iterdir())) == 1
     assert "lora" in (tmp_path / "b.html").read_text(encoding="utf-8")
+
+
+@pytest.mark.usefixtures("kept_apart")
+@pytest.mark.parametrize("flag", ["csv", "md", "html", "method-comparison", "out"])
+@pytest.mark.parametrize("place", ["none/x", "file/x", "folder", "x" * 300])
+def test_what_cannot_be_written_is_told_by_its_flag(
+    flag: str, place: str, make_run: MakeRun, tmp_path: Path
+) -> None:
+    make_run("lora", [1.0, 0.0], adapter=AdapterRecord("a", "a" * 64, "lora"))
+    (tmp_path / "file").write_text("in the way", encoding="utf-8")
+    (tmp_path / "folder").mkdir()
+    path = tmp_path / place
+    if flag == "method-comparison" and place in ("none/x", "folder"):
+        path = tmp_path / "file"  # folders are made
+    with pytest.raises(UsageError, match="cannot be written") as caught:
+        if flag == "out":
+            tell([tmp_path / "runs"], out=path)
+        else:
+            name = "comparisons" if flag == "method-comparison" else flag
+            show([tmp_path / "runs"], **{name: path})
+    assert caught.value.place == f"--{flag} {path}" and caught.value.remedy
 
 
 @pytest.fixture

@@ -3,6 +3,8 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import os
+import stat
 from pathlib import Path
 from typing import Any
 
@@ -110,6 +112,46 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_else(
 def test_write_text_keeps_every_character(tmp_path: Path) -> None:
     write_text(tmp_path / "a.txt", "é\r\n\n\ud800")
     assert (tmp_path / "a.txt").read_bytes() == b"\xc3\xa9\r\n\n\\ud800"
+
+
+def test_a_link_stays_and_its_file_is_written(tmp_path: Path) -> None:
+    (tmp_path / "far").mkdir()
+    for name in ("old", "new"):
+        (tmp_path / name).symlink_to(f"far/{name}.txt")
+    (tmp_path / "far" / "old.txt").write_text("old", encoding="utf-8")
+    for name in ("old", "new"):
+        write_text(tmp_path / name, "text")
+        assert (tmp_path / name).is_symlink()
+        assert (tmp_path / "far" / f"{name}.txt").read_text(encoding="utf-8") == "text"
+    assert len(list((tmp_path / "far").iterdir())) == 2
+    (tmp_path / "loop").symlink_to("loop")
+    with pytest.raises(OSError, match="symbolic links"):
+        write_text(tmp_path / "loop", "text")
+
+
+@pytest.mark.parametrize("linked", [False, True])
+def test_a_pipe_is_written_into(linked: bool, tmp_path: Path) -> None:
+    path = tmp_path / "pipe"
+    os.mkfifo(path)
+    if linked:
+        (tmp_path / "link").symlink_to("pipe")
+        path = tmp_path / "link"
+    reader = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    try:
+        write_text(path, "text\r\n\ud800")
+        assert os.read(reader, 100) == b"text\r\n\\ud800"
+    finally:
+        os.close(reader)
+    assert stat.S_ISFIFO((tmp_path / "pipe").stat().st_mode)
+
+
+def test_a_device_stays_one(tmp_path: Path) -> None:
+    try:
+        os.mknod(tmp_path / "null", stat.S_IFCHR | 0o600, os.makedev(1, 3))
+        write_text(tmp_path / "null", "text")
+    except PermissionError:
+        pytest.skip("no device can be made, or opened, here")
+    assert stat.S_ISCHR((tmp_path / "null").stat().st_mode)
 
 
 FAULTY: list[tuple[RunRecord, str]] = [
