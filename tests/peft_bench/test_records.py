@@ -154,6 +154,9 @@ def test_a_device_stays_one(tmp_path: Path) -> None:
     assert stat.S_ISCHR((tmp_path / "null").stat().st_mode)
 
 
+assert RECORD.adapter is not None
+LONG_SEED = dataclasses.replace(RECORD.adapter, seed=10**30)
+
 FAULTY: list[tuple[RunRecord, str]] = [
     (dataclasses.replace(RECORD, created="yesterday"), "created: is 'yesterday'"),
     (dataclasses.replace(RECORD, created="2025-01-31T12:00:00"), "created: is"),
@@ -162,10 +165,16 @@ FAULTY: list[tuple[RunRecord, str]] = [
     (dataclasses.replace(RECORD, eval_peak_bytes=10**400), "eval_peak_bytes: is 1000"),
     (dataclasses.replace(RECORD, tasks=(TASK, TASK)), "tasks: conala is there twice"),
     (with_task(n=0), r"tasks\[0\].n: is 0"),
+    (with_task(n=10**400), r"tasks\[0\].n: is 1000"),
+    (with_task(num_fewshot=10**400), r"num_fewshot: is 1000"),
+    (with_task(kept_apart=10**400), r"kept_apart: is 1000"),
     (with_task(primary_metric="em@9"), "'em@9' has no score.*em@1, codebleu"),
     (with_task(samples_file="../other/s.jsonl"), "samples_file: is '../other/s.jsonl'"),
     (with_task(samples_file="/etc/passwd"), "samples_file: is '/etc/passwd'"),
     (with_task(samples_file="C:\\s.jsonl"), "samples_file"),
+    (with_task(samples_file="s\0.jsonl"), "samples_file: is 's.x00.jsonl'"),
+    (with_task(samples_file="s\ud800.jsonl"), "samples_file: is 's.ud800.jsonl'"),
+    (dataclasses.replace(RECORD, adapter=LONG_SEED), r"adapter\.seed: is 1000"),
     (with_task(data_sha256={"test": "xyz"}), "data_sha256.test: is 'xyz'"),
     (with_task(ids_sha256="A" * 64), "ids_sha256"),
     (with_task(scores={"em@1": Score(41.6, 1.0, 3)}), "value: is 41.6.*divided by 100"),
