@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from peft_bench.audited import AuditRow, AuditSet, read_sets
-from peft_bench.errors import UsageError
+from peft_bench.errors import UsageError, writing
 from peft_bench.jsonl import dump_json
 from peft_bench.overlap import Match, Tokens, code_tokens, intent_tokens, matches
 
@@ -82,7 +82,8 @@ def run(
         The exit code: 1 where something in ``fail_on`` was found, else 0.
 
     Raises:
-        UsageError: no such data set, split or kind, or a threshold out of range.
+        UsageError: no such data set, split or kind, a threshold out of range, or a ``json_file``
+            that cannot be written.
         MissingError: rows that are not to be had.
     """
     _check(threshold, fail_on)
@@ -95,8 +96,10 @@ def run(
     for line in format_report(comparisons, threshold):
         say(line)
     if json_file is not None:
-        json_file.parent.mkdir(parents=True, exist_ok=True)
-        json_file.write_text(dump_json(to_json(comparisons, threshold)) + "\n", encoding="utf-8")
+        with writing("--json", json_file):
+            json_file.parent.mkdir(parents=True, exist_ok=True)
+            content = dump_json(to_json(comparisons, threshold)) + "\n"
+            json_file.write_text(content, encoding="utf-8")
     unwanted = {*fail_on, *(["exact"] if "near" in fail_on else [])}
     found = {
         finding.kind

@@ -13,7 +13,7 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from peft_bench.errors import UsageError
+from peft_bench.errors import UsageError, writing
 from peft_bench.raw_codegen2 import REPACKED, refuse_raw_codegen2
 
 if TYPE_CHECKING:
@@ -58,7 +58,8 @@ def repack(source: str, target: str | Path, *, revision: str | None = None) -> P
         target: the folder to write; must not exist.
 
     Raises:
-        UsageError: ``source`` is no CodeGen model or was repacked before; ``target`` exists.
+        UsageError: ``source`` is no CodeGen model or was repacked before; ``target`` exists or
+            cannot be written.
         MissingError: ``source`` cannot be loaded.
     """
     import torch
@@ -85,10 +86,12 @@ def repack(source: str, target: str | Path, *, revision: str | None = None) -> P
     if hasattr(model.config, "auto_map"):
         del model.config.auto_map  # the remote code expects the rows as they were
     partial = folder.with_name(f"{folder.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    model.save_pretrained(partial)
-    tokenizer.save_pretrained(partial)
-    partial.rename(folder)
+    with writing("DST", folder):
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir(parents=True)
+        model.save_pretrained(partial)
+        tokenizer.save_pretrained(partial)
+        partial.rename(folder)
     return folder
 
 

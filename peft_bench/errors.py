@@ -6,6 +6,10 @@ faults of the program itself, never for a faulty recipe or a missing file.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
 
 class PeftBenchError(Exception):
     """A failure told in three parts, printed as ``place: problem. remedy``.
@@ -68,6 +72,23 @@ class MissingError(PeftBenchError):
     """Something needed is not there: a package, a file, a model, the hub, a sandbox level."""
 
     exit_code = 3
+
+
+@contextmanager
+def writing(flag: str, path: Path) -> Iterator[None]:
+    """Within, what is written is where a flag says: what the system has against it is told so.
+
+    Raises:
+        UsageError: in place of an OSError.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise UsageError(
+            place=f"{flag} {path}",
+            problem=f"cannot be written ({error.strerror or error})",
+            remedy="name another place, in a folder that is there and can be written",
+        ) from error
 
 
 class Faults:

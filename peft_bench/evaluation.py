@@ -66,12 +66,13 @@ def evaluate(
         stale.unlink()
     started = time.perf_counter()
     facts = _run_harness(subject, tasks, options, partial)
-    results = _read_results(partial)
+    results, stamp = _read_results(partial)
     record = build_record(
         folder.name,
         partial,
         results,
         facts,
+        stamp=stamp,
         adapter_name=subject.adapter.name if subject.adapter else None,
         adapter_sha256=request["adapter_sha256"],
         card=subject.card,
@@ -221,8 +222,11 @@ def _harness_error(error: Exception) -> PeftBenchError:
     return PeftBenchError(place="lm_eval", problem=said, remedy="see the traceback with --verbose")
 
 
-def _read_results(partial: Path) -> dict[str, Any]:
-    """The harness' results; it only warns when it cannot save them, so they are looked for."""
+def _read_results(partial: Path) -> tuple[dict[str, Any], str]:
+    """The harness' results and their stamp.
+
+    It only warns when it cannot save them or the samples, so they are looked for.
+    """
     found = sorted(partial.glob("results_*.json"))
     if not found:
         raise PeftBenchError(
@@ -231,11 +235,12 @@ def _read_results(partial: Path) -> dict[str, Any]:
             remedy="free some disk space and run the same command again: answers are kept",
         )
     results: dict[str, Any] = json.loads(found[-1].read_text(encoding="utf-8"))
+    stamp = records.stamp_of(found[-1])
     for task in results["configs"]:
-        if not list(partial.glob(f"samples_{task}_*.jsonl")):
+        if records.find_samples(partial, task, stamp) is None:
             raise PeftBenchError(
                 place=str(partial),
                 problem=f"the harness could not save the samples of {task}",
                 remedy="free some disk space and run the same command again: answers are kept",
             )
-    return results
+    return results, stamp

@@ -5,14 +5,15 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import os
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from peft_bench import method_comparison
-from peft_bench.errors import Faults, PeftBenchError, UsageError
+from peft_bench.errors import Faults, MissingError, PeftBenchError, UsageError
 from peft_bench.quirks import active_quirks, describe_profile
 from peft_bench.records import (
     RECORD_NAME,
@@ -24,6 +25,9 @@ from peft_bench.records import (
     StoredRecord,
     TaskRecord,
     find_records,
+    find_samples,
+    holds_record,
+    stamp_of,
 )
 from peft_bench.records.check import check
 from peft_bench.report.row import LeaderboardRow
@@ -33,33 +37,39 @@ _OURS = frozenset({"conala", "codealpacapy", "apps", "odex", "humaneval", "mbpp"
 
 @dataclass(frozen=True)
 class Found:
-    """What there was: records, rows that have no record, and what could not be read."""
+    """What there was: records, rows that have no record, what could not be read, and older results.
+
+    ``superseded`` names the results of ``lm_eval``, a task each, that give way to newer ones.
+    """
 
     records: list[StoredRecord]
     rows: list[LeaderboardRow]
     problems: list[PeftBenchError]
+    superseded: list[str]
 
 
 def find_runs(paths: Iterable[Path]) -> Found:
     """Reads every run at or below the paths.
 
-    A folder with records gives those alone. One without gives the harness' ``results_*.json``
-    below it and the results of PEFT's ``method_comparison`` in it. A JSON file may be any of these.
+    A folder with records gives those alone, also where they cannot be read. One without gives the
+    harness' ``results_*.json`` below it, of each task in a folder the newest, and the results of
+    PEFT's ``method_comparison`` in it. A JSON file may be any of these.
     """
-    found = Found([], [], [])
+    found = Found([], [], [], [])
     paths = list(paths)
     for path in paths:
-        if path.suffix == ".json" and path.is_file() and path.name != RECORD_NAME:
+        if path.suffix == ".json" and _is_file(path) and path.name != RECORD_NAME:
             _read_file(path, found)
             continue
         records, problems = find_records([path])
-        if not records and path.is_dir():
-            files = [file for file in sorted(path.rglob("results_*.json")) if file.is_file()]
-            others = _comparisons(path)
-            if files or others:
-                for file in [*_newest(files), *others]:
-                    _read_file(file, found)
-                continue
+        if not records and os.path.isdir(path) and not holds_record(path):  # noqa: PTH112 - as below
+            files = sorted(filter(_is_file, path.rglob("results_*.json")))
+            others = [file for file in _comparisons(path) if file not in files]
+            _read_newest(files, found)
+            for file in others:
+                _read_file(file, found)
+            if files or others:  # that there is no record is then no problem
+                problems = [one for one in problems if not isinstance(one, MissingError)]
         found.records.extend(records)
         found.problems.extend(problems)
     if len(paths) == 1:
@@ -67,12 +77,28 @@ def find_runs(paths: Iterable[Path]) -> Found:
     seen: dict[Path, StoredRecord] = {}
     for stored in found.records:
         seen.setdefault(stored.folder.absolute() / stored.record.name, stored)
-    return Found(list(seen.values()), found.rows, found.problems)
+    superseded = list(dict.fromkeys(found.superseded))
+    return Found(list(seen.values()), found.rows, found.problems, superseded)
 
 
-def _newest(files: list[Path]) -> list[Path]:
-    """The newest results of each folder: their names end in the time of the run."""
-    return list({file.parent: file for file in files}.values())
+def _is_file(path: Path) -> bool:
+    return os.path.isfile(path)  # noqa: PTH113 - that one raises where it may not look
+
+
+def _read_newest(files: list[Path], found: Found) -> None:
+    """Of each task in a folder the newest: the harness puts all runs of a model into one."""
+    have: set[tuple[Path, str]] = set()
+    for file in sorted(files, key=stamp_of, reverse=True):
+        alone = Found([], found.rows, found.problems, [])
+        _read_file(file, alone)
+        for record, folder in alone.records:
+            new = tuple(task for task in record.tasks if (folder, task.task) not in have)
+            found.superseded.extend(
+                f"{file}: {task.task}" for task in record.tasks if task not in new
+            )
+            have.update((folder, task.task) for task in new)
+            if new:
+                found.records.append(StoredRecord(replace(record, tasks=new), folder))
 
 
 def _comparisons(folder: Path) -> list[Path]:
@@ -80,7 +106,7 @@ def _comparisons(folder: Path) -> list[Path]:
     return [
         file
         for file in sorted(folder.glob("*.json"))
-        if file.is_file() and method_comparison.is_result(_load(file, []))
+        if _is_file(file) and method_comparison.is_result(_load(file, []))
     ]
 
 
@@ -200,7 +226,7 @@ def _task(
         marks.append(f"{n} of {original} problems")
     if adapter is not None:
         marks.append("adapter not seen")
-    samples = sorted(file.parent.glob(f"samples_{name}_*.jsonl"))
+    samples = find_samples(file.parent, name, stamp_of(file))
     return TaskRecord(
         task=name,
         version=str((results.get("versions") or {}).get(name, "unknown")),
@@ -216,7 +242,7 @@ def _task(
         demonstration=bool(metadata.get("demonstration", False)),
         data_sha256={},
         marks=tuple(marks),
-        samples_file=samples[-1].name if samples else None,
+        samples_file=samples.name if samples else None,
     )
 
 

@@ -13,7 +13,7 @@ import warnings
 from pathlib import Path
 
 from peft_bench import leaderboard, paths, records, smollm2
-from peft_bench.errors import MissingError
+from peft_bench.errors import MissingError, writing
 from peft_bench.evaluation import evaluate
 from peft_bench.recipe import load_recipe
 from peft_bench.training import train
@@ -67,10 +67,11 @@ def quickstart(out: Path = Path("quickstart-results"), *, model: str | None = No
     board = leaderboard.build_board(found)
     rows = board.rows
     files = [out / f"leaderboard.{suffix}" for suffix in ("csv", "md", "html")]
-    leaderboard.write_csv(rows, files[0])
-    leaderboard.write_markdown(rows, files[1])
     title = "peft-bench quickstart (a demonstration)"
-    leaderboard.write_html(rows, files[2], title=title, board=board)
+    with writing("--out", out):
+        leaderboard.write_csv(rows, files[0])
+        leaderboard.write_markdown(rows, files[1])
+        leaderboard.write_html(rows, files[2], title=title, board=board)
     print(leaderboard.format_table(rows))
     for row in rows:
         print(_difference(row), end="")

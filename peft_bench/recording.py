@@ -26,12 +26,16 @@ def build_record(
     results: Mapping[str, Any],
     facts: Mapping[str, Any],
     *,
+    stamp: str,
     adapter_name: str | None,
     adapter_sha256: str | None,
     card: cards.AdapterCard | None,
     wall_s: float,
 ) -> records.RunRecord:
-    """The record of one evaluation, from the harness' results and samples in ``folder``."""
+    """The record of one evaluation, from the harness' results and samples in ``folder``.
+
+    ``stamp`` is that of the results; see :func:`peft_bench.records.stamp_of`.
+    """
     config = results["config"]
     model_args = config["model_args"] if isinstance(config["model_args"], dict) else {}
     return records.RunRecord(
@@ -42,7 +46,8 @@ def build_record(
         model=records.ModelRecord(**facts),
         adapter=_adapter_record(adapter_name, adapter_sha256, card),
         tasks=tuple(
-            task_record(task, folder, results, model_args, card=card) for task in results["configs"]
+            task_record(task, folder, results, model_args, stamp=stamp, card=card)
+            for task in results["configs"]
         ),
         harness={
             "model_args": {key: str(value) for key, value in model_args.items()},
@@ -114,6 +119,7 @@ def task_record(
     results: Mapping[str, Any],
     model_args: Mapping[str, Any],
     *,
+    stamp: str,
     card: cards.AdapterCard | None = None,
     asked: Asked | None = None,
 ) -> records.TaskRecord:
@@ -123,7 +129,8 @@ def task_record(
     source = str(metadata.get("data", task))
     asked = asked or Asked.find(source, metadata)
     level = harness.sandbox_level(**metadata) if config.get("unsafe_code") else None
-    [samples] = sorted(folder.glob(f"samples_{task}_*.jsonl"))[-1:]
+    samples = records.find_samples(folder, task, stamp)
+    assert samples is not None  # the callers looked, or wrote them
     scored = _Samples.read(samples)
     scores = _scores(results["results"][task], scored)
     primary = str(metadata.get("primary_metric"))

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from peft_bench import catalog, paths, records
-from peft_bench.errors import UsageError
+from peft_bench.errors import UsageError, writing
 from peft_bench.quirks import QUIRKS, active_quirks
 from peft_bench.recording import Asked, build_record, task_record
 from peft_bench.replay import Replay
@@ -62,7 +62,7 @@ def rescore(
 
     Args:
         run: an evaluation's folder, or the harness' own output (``--log_samples``, also with
-            ``--predict_only``).
+            ``--predict_only``); one of its results where there are several.
         profile: a name of :data:`peft_bench.quirks.PROFILES`.
         quirks: further quirks by name.
         out: the new evaluation's folder; ``RUN--PROFILE`` by default.
@@ -70,27 +70,30 @@ def rescore(
 
     Raises:
         MissingError: no results, no samples, or a tokenizer that a quirk needs.
-        UsageError: broken samples, tasks that are not ours, an unknown profile or quirk, ``out``
-            that exists, or programs to be executed without leave.
+        UsageError: several runs, broken samples, tasks that are not ours, an unknown profile or
+            quirk, ``out`` that exists or cannot be written, or programs to be executed without
+            leave.
     """
     saved = read_run(Path(run))
-    folder = (
-        Path(out) if out is not None else saved.folder.with_name(f"{saved.folder.name}--{profile}")
-    )
-    if folder.exists():
-        raise UsageError(
-            place=str(folder), problem="exists already", remedy="choose another --out, or delete it"
-        )
-    _refuse_unsafe(saved, confirm_run_unsafe_code)
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    partial = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
-    try:
-        rescored = _rescore(saved, partial, folder, profile, tuple(quirks))
-        partial.chmod(0o755)
-        partial.rename(folder)
-    except BaseException:
-        shutil.rmtree(partial, ignore_errors=True)
-        raise
+    given = saved.folder.resolve()  # which may be "."
+    folder = Path(out) if out is not None else given.with_name(f"{given.name}--{profile}")
+    with writing("--out", folder):
+        if folder.exists():
+            raise UsageError(
+                place=str(folder),
+                problem="exists already",
+                remedy="choose another --out, or delete it",
+            )
+        _refuse_unsafe(saved, confirm_run_unsafe_code)
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        partial = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+        try:
+            rescored = _rescore(saved, partial, folder, profile, tuple(quirks))
+            partial.chmod(0o755)
+            partial.rename(folder)
+        except BaseException:
+            shutil.rmtree(partial, ignore_errors=True)
+            raise
     return rescored
 
 
@@ -261,6 +264,7 @@ def _record(
             partial,
             results,
             saved.model_facts(),
+            stamp=saved.stamp,
             adapter_name=saved.adapter.name if saved.adapter else None,
             adapter_sha256=saved.adapter_sha256(),
             card=saved.card(),
@@ -273,7 +277,7 @@ def _record(
     for task in saved.tasks:
         before = old[task.name]
         asked = Asked(before.prompt_hash, before.data_sha256, before.custom_data)
-        after = task_record(task.name, partial, results, given, asked=asked)
+        after = task_record(task.name, partial, results, given, stamp=saved.stamp, asked=asked)
         marks = dict.fromkeys((*before.marks, *after.marks))
         tasks.append(replace(after, marks=tuple(marks)))
     return replace(saved.record, name=name, tasks=tuple(tasks))

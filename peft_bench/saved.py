@@ -16,6 +16,7 @@ from peft_bench.errors import MissingError, UsageError
 _OWN_METADATA = frozenset({"version", "primary_metric", "data", "docs", "demonstration"})
 # What a row was asked with; rescoring asks nothing.
 _ASKED = ("arguments", "shots", "shots_excluded")
+_NAMED = 5  # of several results, in an error
 _DECODING = ("num_beams", "num_samples", "max_gen_toks", "do_sample", "temperature", "top_p")
 
 
@@ -106,35 +107,43 @@ class SavedRun:
         return cards.read_card(self.adapter) if self.adapter is not None else None
 
 
-def read_run(folder: Path) -> SavedRun:
-    """Reads a run's newest results and the samples beside them.
+def read_run(path: Path) -> SavedRun:
+    """Reads a run's results and the samples beside them, given its folder or the results.
 
     Raises:
         MissingError: no results, or no samples of a task.
-        UsageError: files that are no JSON, or samples without documents or answers.
+        UsageError: several results, files that are no JSON, or samples without documents or
+            answers.
     """
-    found = sorted(folder.rglob("results_*.json"), key=lambda file: file.name)
+    found = [path] if path.is_file() else sorted(path.rglob("results_*.json"))
     if not found:
         raise MissingError(
-            place=str(folder),
-            problem="holds no results of lm_eval" if folder.is_dir() else "no such folder",
+            place=str(path),
+            problem="holds no results of lm_eval" if path.is_dir() else "no such folder",
             remedy="give a folder with results_*.json, written with --log_samples",
         )
-    file = found[-1]
+    if len(found) > 1:
+        more = f" and {len(found) - _NAMED} more" if len(found) > _NAMED else ""
+        raise UsageError(
+            place=str(path),
+            problem=f"holds {len(found)} results of lm_eval, and one is rescored at a time",
+            remedy=f"name one of them: {', '.join(map(str, found[:_NAMED]))}{more}",
+        )
+    [file] = found
     results = _json(file, file.read_text(encoding="utf-8"), str(file))
     if not isinstance(results, dict) or not isinstance(results.get("configs"), dict):
         raise UsageError(place=str(file), problem="is no result of lm_eval")
-    stamp = file.stem.removeprefix("results_")
+    stamp = records.stamp_of(file)
     tasks = tuple(_read_task(file.parent, name, stamp, results) for name in results["configs"])
     record = None
     if (file.parent / records.RECORD_NAME).is_file():
         record = records.read_record(file.parent)
-    return SavedRun(folder, stamp, results, tasks, record)
+    return SavedRun(file.parent if path.is_file() else path, stamp, results, tasks, record)
 
 
 def _read_task(folder: Path, name: str, stamp: str, results: Mapping[str, Any]) -> SavedTask:
-    files = sorted(folder.glob(f"samples_{name}_*.jsonl"))
-    if not files:
+    file = records.find_samples(folder, name, stamp)
+    if file is None:
         raise MissingError(
             place=f"{folder}: {name}",
             problem="has no samples",
@@ -145,11 +154,11 @@ def _read_task(folder: Path, name: str, stamp: str, results: Mapping[str, Any]) 
     docs: dict[str, dict[str, Any]] = {}
     answers: dict[str, tuple[Answer, ...]] = {}
     asked: dict[str, dict[str, Any]] = {}
-    with files[-1].open(encoding="utf-8", newline="\n") as lines:
+    with file.open(encoding="utf-8", newline="\n") as lines:
         for number, line in enumerate(lines, 1):
             if line.strip():
-                place = f"{files[-1]}: line {number}"
-                sample = _json(files[-1], line, place)
+                place = f"{file}: line {number}"
+                sample = _json(file, line, place)
                 identity = _read_sample(sample, place, docs, answers)
                 asked[identity] = {key: sample[key] for key in _ASKED if key in sample}
     given = config.get("generation_kwargs") or {}
@@ -162,7 +171,7 @@ def _read_task(folder: Path, name: str, stamp: str, results: Mapping[str, Any]) 
         asked=asked,
         decoding={key: given[key] for key in _DECODING if key in given},
         num_fewshot=int((results.get("n-shot") or {}).get(name) or 0),
-        samples_name=files[-1].name,
+        samples_name=file.name,
     )
 
 

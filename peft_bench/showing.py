@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from peft_bench import findings, importing, leaderboard, method_comparison
-from peft_bench.errors import PeftBenchError
+from peft_bench.errors import PeftBenchError, writing
 from peft_bench.metrics.multiple import PscpConstants
 from peft_bench.records import write_text
 from peft_bench.report import text
@@ -45,18 +45,22 @@ def show(
         strict: See above.
 
     Raises:
-        UsageError: a name that no run, or more than one, has.
+        UsageError: a name that no run, or more than one, has; or a file that cannot be written.
     """
     board, problems = _load(runs, baseline, pscp)
     if csv:
-        leaderboard.write_csv(board.rows, csv)
+        with writing("--csv", csv):
+            leaderboard.write_csv(board.rows, csv)
     if md:
-        leaderboard.write_markdown(board.rows, md)
+        with writing("--md", md):
+            leaderboard.write_markdown(board.rows, md)
     if html:
-        leaderboard.write_html(board.rows, html, title=title, board=board)
+        with writing("--html", html):
+            leaderboard.write_html(board.rows, html, title=title, board=board)
     if comparisons:
         records = {id(entry.record): entry.record for entry in board.entries}
-        written = method_comparison.write_results(list(records.values()), comparisons)
+        with writing("--method-comparison", comparisons):
+            written = method_comparison.write_results(list(records.values()), comparisons)
         print(f"peft-bench: {len(written)} results in {comparisons}", file=sys.stderr)
     print(leaderboard.format_table(board.rows), end="")
     if pscp:
@@ -68,11 +72,16 @@ def show(
 
 
 def tell(runs: Sequence[Path], *, out: Path | None = None, strict: bool = False) -> int:
-    """Prints or writes the report on the study's questions; returns the exit code as above."""
+    """Prints or writes the report on the study's questions; returns the exit code as above.
+
+    Raises:
+        UsageError: ``out`` cannot be written.
+    """
     board, problems = _load(runs, None, False)
     said = findings.report(board, skipped=len(problems))
     if out:
-        write_text(out, said)
+        with writing("--out", out):
+            write_text(out, said)
     else:
         print(said, end="")
     return 1 if not board.rows or (problems and strict) else 0
@@ -87,6 +96,12 @@ def _load(
     if found.problems:
         kept = len(found.records) + len(found.rows)
         print(f"peft-bench: {kept} read, {len(found.problems)} skipped", file=sys.stderr)
+    if older := len(found.superseded):
+        print(
+            f"peft-bench: {older} older result{'s' * (older > 1)} of lm_eval left out: "
+            "a newer one of the same task lies in the same folder",
+            file=sys.stderr,
+        )
     board = leaderboard.build_board(
         found.records,
         baseline=baseline,

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 from peft_bench import models
-from peft_bench.errors import MissingError, UsageError
+from peft_bench.errors import MissingError, UsageError, writing
 from peft_bench.fit import study, table
 from peft_bench.fit.plan import TRAINER_HEAD, Dtype, Head, Length, Quantization
 from peft_bench.fit.search import Case, what_fits
@@ -42,7 +42,8 @@ def run(question: Question, json_file: Path | None = None, plot_file: Path | Non
     """Prints the table and writes what was asked for; 1 where nothing fits.
 
     Raises:
-        UsageError: a flag is faulty; the model is no language model that transformers can build.
+        UsageError: a flag is faulty, or its file cannot be written; the model is no language model
+            that transformers can build.
         MissingError: no such model.
     """
     if plot_file is not None and plot_file.suffix not in (".svg", ".html"):
@@ -51,10 +52,10 @@ def run(question: Question, json_file: Path | None = None, plot_file: Path | Non
         )
     found = answer(question)
     if json_file is not None:
-        _write(json_file, table.to_json(found))
+        _write("--json", json_file, table.to_json(found))
     if plot_file is not None:
         page = table.html(found) if plot_file.suffix == ".html" else f"{table.svg(found)}\n"
-        _write(plot_file, page)
+        _write("--plot", plot_file, page)
     print(table.format_table(found), end="")
     cases = [case for model in found for case in model.cases]
     return 0 if any(isinstance(case, Case) and case.best for case in cases) else 1
@@ -171,11 +172,7 @@ def _progress(line: str) -> None:
         print(f"\r\033[K{line}", end="", file=sys.stderr, flush=True)
 
 
-def _write(file: Path, content: str) -> None:
-    try:
+def _write(flag: str, file: Path, content: str) -> None:
+    with writing(flag, file):
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(content, encoding="utf-8")
-    except OSError as error:
-        raise UsageError(
-            place=str(file), problem=f"cannot be written: {error.strerror}", remedy="name another"
-        ) from error

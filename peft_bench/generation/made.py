@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import json
 import logging
 import os
@@ -65,7 +66,7 @@ class Ledger:
         if folder is None or self._kept is not None:
             return
         self._kept = folder / f"made_{task}_rank{os.environ.get('RANK', '0')}.jsonl"
-        for file in sorted(folder.glob(f"made_{task}_rank*.jsonl")):
+        for file in sorted(folder.glob(f"made_{glob.escape(task)}_rank*.jsonl")):
             for line in file.read_text(encoding="utf-8").splitlines():
                 try:
                     ids, made = json.loads(line)

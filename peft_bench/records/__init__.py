@@ -6,7 +6,14 @@ Standard library only.
 """
 
 from peft_bench.records.atomic import write_text
-from peft_bench.records.files import RECORD_NAME, find_records, read_record, write_record
+from peft_bench.records.files import (
+    RECORD_NAME,
+    find_records,
+    holds_record,
+    read_record,
+    write_record,
+)
+from peft_bench.records.invocations import find_samples, stamp_of
 from peft_bench.records.model import (
     SCHEMA_VERSION,
     AdapterRecord,
@@ -40,11 +47,14 @@ __all__ = [
     "TaskRecord",
     "collector_paused",
     "find_records",
+    "find_samples",
     "hash_ids",
+    "holds_record",
     "keep_items",
     "per_item_scores",
     "per_item_statistics",
     "read_record",
+    "stamp_of",
     "variant_sha256",
     "write_record",
     "write_text",

@@ -4,17 +4,24 @@ from __future__ import annotations
 
 import os
 import secrets
+import stat
 from pathlib import Path
 
 
 def write_text(path: Path, text: str) -> None:
     """Writes a text as UTF-8 so that the file is the old one or the new one, never half of it.
 
-    Lone surrogates, which no UTF-8 can hold, become backslash escapes.
+    Lone surrogates, which no UTF-8 can hold, become backslash escapes. A link stays, and what it
+    points to is written. A pipe or a device is written into.
 
     Raises:
         OSError: when the folder is missing or cannot be written; an old file is then untouched.
     """
+    if not _may_be_replaced(path):
+        with path.open("w", encoding="utf-8", errors="backslashreplace", newline="") as into:
+            into.write(text)
+        return
+    path = Path(os.path.realpath(path))
     # Beside the target, because a rename across file systems is no single step.
     temporary = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}.tmp")
     try:
@@ -25,6 +32,13 @@ def write_text(path: Path, text: str) -> None:
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _may_be_replaced(path: Path) -> bool:
+    try:
+        return stat.S_ISREG(path.stat().st_mode)
+    except FileNotFoundError:
+        return True
 
 
 def read_bytes(file: str | Path) -> bytes:

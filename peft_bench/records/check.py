@@ -35,6 +35,11 @@ def check(record: RunRecord, faults: Faults) -> None:
         _check_sha256("adapter.sha256", record.adapter.sha256, faults)
         _check_sha256("adapter.recipe_sha256", record.adapter.recipe_sha256, faults)
         _check_sha256("adapter.variant_sha256", record.adapter.variant_sha256, faults)
+        seed = record.adapter.seed
+        if seed is not None and not -(2**63) <= seed < 2**63:
+            faults.add(
+                place="adapter.seed", problem=f"is {seed}", remedy="Give one of 64 bits, or null"
+            )
     names = [task.task for task in record.tasks]
     for name in sorted({name for name in names if names.count(name) > 1}):
         faults.add(place="tasks", problem=f"{name} is there twice", remedy="Keep one of them")
@@ -71,17 +76,17 @@ def _check_costs(record: RunRecord, faults: Faults) -> None:
 
 
 def _check_task(place: str, task: TaskRecord, faults: Faults) -> None:
-    if task.n < (1 if task.scores else 0):
+    if not (1 if task.scores else 0) <= task.n < 2**63:
         faults.add(
             place=f"{place}.n",
             problem=f"is {task.n}",
             remedy="Give 1 or more, or 0 and no scores",
         )
-    if task.kept_apart < 0:
+    if not 0 <= task.kept_apart < 2**63:
         faults.add(
             place=f"{place}.kept_apart", problem=f"is {task.kept_apart}", remedy="Give 0 or more"
         )
-    if task.num_fewshot < 0:
+    if not 0 <= task.num_fewshot < 2**63:
         faults.add(
             place=f"{place}.num_fewshot", problem=f"is {task.num_fewshot}", remedy="Give 0 or more"
         )
@@ -106,7 +111,7 @@ def _check_task(place: str, task: TaskRecord, faults: Faults) -> None:
     if task.samples_file is not None and not is_inside(task.samples_file):
         faults.add(
             place=f"{place}.samples_file",
-            problem=f"is {task.samples_file!r}, which may lie outside the evaluation",
+            problem=f"is {task.samples_file!r}, no path that is sure to lie in the evaluation",
             remedy="Give a path relative to the evaluation's folder",
         )
 
@@ -150,6 +155,11 @@ def _check_sha256(place: str, digest: str | None, faults: Faults) -> None:
 
 @lru_cache(maxsize=1024)  # thousands of records name a few files
 def is_inside(relative: str) -> bool:
-    """Whether a path as written cannot leave the folder it is relative to."""
+    """Whether a path as written can be one, and cannot leave the folder it is relative to."""
+    try:
+        if b"\0" in relative.encode():
+            return False
+    except UnicodeEncodeError:  # a lone surrogate
+        return False
     paths = PurePosixPath(relative), PureWindowsPath(relative)
     return bool(relative) and not any(path.anchor or ".." in path.parts for path in paths)

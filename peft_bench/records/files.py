@@ -121,6 +121,11 @@ def find_records(paths: Iterable[Path]) -> tuple[list[StoredRecord], list[PeftBe
     return records, problems
 
 
+def holds_record(path: Path) -> bool:
+    """Whether there is a record at or below a path, be it one that cannot be read."""
+    return any(True for _ in _evaluations(path, []))
+
+
 def _identity(folder: str) -> object:
     try:
         found = os.stat(folder)  # noqa: PTH116 - thousands of folders
@@ -130,7 +135,8 @@ def _identity(folder: str) -> object:
 
 
 def _evaluations(path: Path, problems: list[PeftBenchError]) -> Iterator[str]:
-    if path.name == RECORD_NAME and path.is_file():
+    # No Path's own is_file: that raises where it may not look.
+    if path.name == RECORD_NAME and os.path.isfile(path):  # noqa: PTH113
         yield str(path.parent)
     else:
         yield from _below(str(path), problems)
@@ -138,23 +144,32 @@ def _evaluations(path: Path, problems: list[PeftBenchError]) -> Iterator[str]:
 
 def _below(folder: str, problems: list[PeftBenchError]) -> Iterator[str]:
     """The evaluations at or below a folder; one holds no other."""
-    # Thousands of folders: that of an evaluation need not be listed.
-    if _holds_record(folder):
-        yield folder
-        return
     try:
+        # Thousands of folders: that of an evaluation need not be listed.
+        if _has_record(folder):
+            yield folder
+            return
         with os.scandir(folder) as found:
             children = sorted(
                 child.name
                 for child in found
                 if not child.name.startswith(".") and child.is_dir(follow_symlinks=False)
             )
-    except FileNotFoundError:
+    except (FileNotFoundError, ValueError):
+        return
+    except NotADirectoryError:
+        problems.append(
+            UsageError(
+                place=folder,
+                problem="is a file, and no record",
+                remedy="Give the folder of an evaluation, or results in JSON",
+            )
+        )
         return
     except OSError as error:
         problems.append(
             PeftBenchError(
-                place=str(error.filename),
+                place=folder,
                 problem=f"cannot be listed ({error.strerror})",
                 remedy="Check its permissions",
             )
@@ -164,11 +179,11 @@ def _below(folder: str, problems: list[PeftBenchError]) -> Iterator[str]:
         yield from _below(os.path.join(folder, child), problems)  # noqa: PTH118
 
 
-def _holds_record(folder: str) -> bool:
+def _has_record(folder: str) -> bool:
     try:
         return not stat.S_ISDIR(os.lstat(f"{folder}/{RECORD_NAME}").st_mode)
-    except (OSError, ValueError):
-        return False  # what is wrong with the folder is told when it is listed
+    except FileNotFoundError:
+        return False
 
 
 def _from_json(file: str, value: Any) -> RunRecord:

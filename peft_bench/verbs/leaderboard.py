@@ -17,7 +17,7 @@ def add(verbs: Verbs) -> None:
         nargs="+",
         type=Path,
         metavar="RUNS",
-        help="evaluation folders, PEFT's method_comparison results, other leaderboards' CSV",
+        help="folders of evaluations; results of lm_eval and of PEFT's method_comparison",
     )
     parser.add_argument("--csv", type=Path, metavar="F")
     parser.add_argument("--md", type=Path, metavar="F")

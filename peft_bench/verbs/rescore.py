@@ -14,7 +14,8 @@ def add(verbs: Verbs) -> None:
         "rescore",
         help="score saved answers again, under another profile, without a model",
         description="RUN is an evaluation's folder, or what lm_eval wrote with --log_samples (also "
-        "with --predict_only). Shows what each quirk of the profile changes.",
+        "with --predict_only): a folder, or one of several results in it. Shows what each quirk of "
+        "the profile changes.",
     )
     parser.add_argument("run_folder", type=Path, metavar="RUN")
     parser.add_argument("--profile", default="study", metavar="P", help="default, study")

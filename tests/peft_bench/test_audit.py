@@ -188,6 +188,8 @@ def test_what_cannot_be_audited(folder: Path) -> None:
         run(folder, "conala", threshold=0)
     with pytest.raises(UsageError, match=r"--fail-on: no 'all'.*question, exact, near"):
         run(folder, "conala", fail_on=["all"])
+    with pytest.raises(UsageError, match=r"--json .*: cannot be written"):
+        run(folder, "conala", json_file=folder / "conala" / "test.jsonl" / "matches.json")
 
 
 REAL = os.environ.get(data.ENVIRONMENT_VARIABLE, "")

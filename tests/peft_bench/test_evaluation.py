@@ -149,6 +149,19 @@ def test_finished_folder_is_kept_and_another_request_refused(
     assert {path: path.stat().st_mtime_ns for path in out.iterdir()} == before
 
 
+def test_a_task_whose_name_begins_another_s_has_its_own_samples(
+    tiny_model: Callable[..., Path], tmp_path: Path
+) -> None:
+    out = tmp_path / "e"
+    record = score(model=str(tiny_model()), tasks=["conala", "conala_rag"], out=out)
+    stamp = records.stamp_of(next(out.glob("results_*.json")))
+    for task in record.tasks:
+        assert task.samples_file == f"samples_{task.task}_{stamp}.jsonl"
+        primary = task.scores[task.primary_metric]
+        assert primary.stderr is not None  # that of the samples' own
+        records.per_item_statistics(out, task, task.primary_metric)
+
+
 def test_base_alone(tiny_model: Callable[..., Path], tmp_path: Path) -> None:
     record = score(model=str(tiny_model()), out=tmp_path / "e")
     assert record.adapter is None

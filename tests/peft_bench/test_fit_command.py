@@ -121,6 +121,8 @@ def test_table_files_and_exit_code(
     assert run(replace(question, method="lora", length="8+8", gpu_memory=0.1), None, page) == 1
     assert page.read_text().startswith("<!doctype html>")
     assert "does not fit" in capsys.readouterr().out
+    with pytest.raises(UsageError, match=r"--json .*fit\.svg: cannot be written"):
+        run(replace(question, method="lora", length="8+8"), plot / "fit.svg", None)
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,9 +12,10 @@ from typing import Any
 import pytest
 
 from peft_bench import method_comparison
-from peft_bench.importing import find_runs
+from peft_bench.errors import UsageError
+from peft_bench.importing import Found, find_runs
 from peft_bench.leaderboard import build_board
-from peft_bench.records import AdapterRecord, StoredRecord
+from peft_bench.records import AdapterRecord, StoredRecord, TaskRecord
 from peft_bench.showing import show, tell
 
 MakeRun = Callable[..., StoredRecord]
@@ -174,6 +176,113 @@ def test_harness_results_are_records(tmp_path: Path) -> None:
     assert (record.adapter.name, record.adapter.method) == ("adapter", "unknown")
 
 
+def test_samples_are_those_of_the_task_and_the_invocation(tmp_path: Path) -> None:
+    value = results()
+    for part in value.values():
+        if isinstance(part, dict) and "gsm8k" in part:
+            part["gsm8k[a]"] = part["gsm8k"]
+    put(tmp_path / "results_2025-01-01T10-00-00.5.json", value)
+    for name in ("gsm8k", "gsm8k_cot", "gsm8k[a]"):
+        put(tmp_path / f"samples_{name}_2025-01-01T10-00-00.5.jsonl", "")
+    put(tmp_path / "samples_gsm8k_2025-02-01T10-00-00.5.jsonl", "")
+    ((record, _),) = find_runs([tmp_path]).records
+    assert [task.samples_file for task in record.tasks] == [
+        "samples_gsm8k_2025-01-01T10-00-00.5.jsonl",
+        "samples_gsm8k[a]_2025-01-01T10-00-00.5.jsonl",
+    ]
+
+
+def of_task(name: str, **changes: Any) -> dict[str, Any]:
+    """:func:`results` of another task."""
+    value = results(**changes)
+    for part in value.values():
+        if isinstance(part, dict) and "gsm8k" in part:
+            part[name] = part.pop("gsm8k")
+    return value
+
+
+@pytest.mark.usefixtures("kept_apart")
+def test_the_newest_of_each_task_in_a_folder_counts_and_the_rest_is_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = tmp_path / "lm" / "org__model"
+    two = of_task("drop")
+    for part in two.values():
+        if isinstance(part, dict) and "drop" in part:
+            part["mmlu"] = part["drop"]
+    put(model / "results_2025-01-01T10-00-00.json", two)
+    put(model / "results_2025-01-01T10-00-00.5.json", of_task("drop", date=2.0))
+    put(model / "results_2025-01-02T10-00-00.5.json", results())
+    put(model / "results_2025-01-03T10-00-00.5.json", "{broken")
+    put(tmp_path / "lm" / "other" / "results_2024-01-01T10-00-00.5.json", of_task("drop"))
+    found = find_runs([tmp_path / "lm"])
+    assert sorted((s.folder.name, s.record.created[:4], t.task) for s, t in _tasks(found)) == [
+        ("org__model", "1970", "drop"),
+        ("org__model", "2025", "gsm8k"),
+        ("org__model", "2025", "mmlu"),
+        ("other", "2025", "drop"),
+    ]
+    assert len(found.problems) == 1
+    assert len(found.superseded) == len(find_runs([tmp_path / "lm", model]).superseded) == 1
+    assert show([tmp_path / "lm"]) == 0
+    assert "1 older result of lm_eval left out" in capsys.readouterr().err
+
+
+def _tasks(found: Found) -> list[tuple[StoredRecord, TaskRecord]]:
+    return [(stored, task) for stored in found.records for task in stored.record.tasks]
+
+
+@pytest.mark.usefixtures("kept_apart")
+@pytest.mark.parametrize("above", [False, True])
+def test_a_record_that_cannot_be_read_is_not_replaced_by_what_lies_beside_it(
+    above: bool, make_run: MakeRun
+) -> None:
+    folder = make_run("base", [0.0, 1.0]).folder
+    value = json.loads((folder / "record.json").read_text(encoding="utf-8"))
+    put(folder / "record.json", value | {"schema_version": 9})
+    put(folder / "results_2025-01-01T10-00-00.5.json", results())
+    path = folder.parent if above else folder
+    found = find_runs([path])
+    assert (found.records, found.rows) == ([], [])
+    (problem,) = found.problems
+    assert "schema_version" in problem.place
+    assert show([path], strict=True) == 1
+
+
+@pytest.mark.parametrize("raw", [False, True])
+def test_folders_that_cannot_be_looked_into_are_told(
+    raw: bool, make_run: MakeRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if raw:
+        put(tmp_path / "runs" / "lm" / "results_2025-01-01T10-00-00.5.json", results())
+    else:
+        make_run("base", [0.0, 1.0])
+    (tmp_path / "runs" / "closed").mkdir()
+    (tmp_path / "runs" / "listed").mkdir()
+    scandir, lstat = os.scandir, os.lstat
+
+    def closed_scandir(path: Any) -> Any:
+        if str(path).endswith("closed"):
+            raise PermissionError(13, "Permission denied", str(path))
+        return scandir(path)
+
+    def closed_lstat(path: Any) -> Any:  # may be listed, and that is all
+        if "listed/" in str(path):
+            raise PermissionError(13, "Permission denied", str(path))
+        return lstat(path)
+
+    monkeypatch.setattr("os.scandir", closed_scandir)
+    monkeypatch.setattr("os.lstat", closed_lstat)
+    found = find_runs([tmp_path / "runs"])
+    assert len(found.records) == 1
+    assert sorted(Path(problem.place).name for problem in found.problems) == ["closed", "listed"]
+
+
+def test_a_table_is_no_run(tmp_path: Path) -> None:
+    (problem,) = find_runs([put(tmp_path / "board.csv", "run,task")]).problems
+    assert "is a file" in problem.problem and "folder" in problem.remedy
+
+
 def test_a_folder_with_records_gives_those_alone(make_run: MakeRun) -> None:
     run = make_run("base", [0.0, 1.0])
     put(run.folder / "results_2025-01-01.json", results())
@@ -230,6 +339,27 @@ def test_everything_is_written_at_once(
     assert "PSCP" in (tmp_path / "b.md").read_text(encoding="utf-8")
     assert len(list((tmp_path / "peft").iterdir())) == 1
     assert "lora" in (tmp_path / "b.html").read_text(encoding="utf-8")
+
+
+@pytest.mark.usefixtures("kept_apart")
+@pytest.mark.parametrize("flag", ["csv", "md", "html", "method-comparison", "out"])
+@pytest.mark.parametrize("place", ["none/x", "file/x", "folder", "x" * 300])
+def test_what_cannot_be_written_is_told_by_its_flag(
+    flag: str, place: str, make_run: MakeRun, tmp_path: Path
+) -> None:
+    make_run("lora", [1.0, 0.0], adapter=AdapterRecord("a", "a" * 64, "lora"))
+    (tmp_path / "file").write_text("in the way", encoding="utf-8")
+    (tmp_path / "folder").mkdir()
+    path = tmp_path / place
+    if flag == "method-comparison" and place in ("none/x", "folder"):
+        path = tmp_path / "file"  # folders are made
+    with pytest.raises(UsageError, match="cannot be written") as caught:
+        if flag == "out":
+            tell([tmp_path / "runs"], out=path)
+        else:
+            name = "comparisons" if flag == "method-comparison" else flag
+            show([tmp_path / "runs"], **{name: path})
+    assert caught.value.place == f"--{flag} {path}" and caught.value.remedy
 
 
 @pytest.fixture

@@ -55,6 +55,15 @@ def test_a_run_that_goes_on_knows_what_was_made(folder: Path) -> None:
     assert facts(other, "ab")[0]["finished"] is None
 
 
+def test_a_task_s_name_is_no_pattern(folder: Path) -> None:
+    first = Ledger()
+    first.go_on("conala")
+    made(first, (1, 4))
+    odd = Ledger()
+    odd.go_on("conal[ab]")
+    assert facts(odd, "ab")[0]["finished"] is None
+
+
 def test_a_line_cut_by_a_kill_costs_itself_alone(folder: Path) -> None:
     ledger = Ledger()
     ledger.go_on("conala")

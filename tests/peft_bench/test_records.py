@@ -3,6 +3,8 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import os
+import stat
 from pathlib import Path
 from typing import Any
 
@@ -112,6 +114,49 @@ def test_write_text_keeps_every_character(tmp_path: Path) -> None:
     assert (tmp_path / "a.txt").read_bytes() == b"\xc3\xa9\r\n\n\\ud800"
 
 
+def test_a_link_stays_and_its_file_is_written(tmp_path: Path) -> None:
+    (tmp_path / "far").mkdir()
+    for name in ("old", "new"):
+        (tmp_path / name).symlink_to(f"far/{name}.txt")
+    (tmp_path / "far" / "old.txt").write_text("old", encoding="utf-8")
+    for name in ("old", "new"):
+        write_text(tmp_path / name, "text")
+        assert (tmp_path / name).is_symlink()
+        assert (tmp_path / "far" / f"{name}.txt").read_text(encoding="utf-8") == "text"
+    assert len(list((tmp_path / "far").iterdir())) == 2
+    (tmp_path / "loop").symlink_to("loop")
+    with pytest.raises(OSError, match="symbolic links"):
+        write_text(tmp_path / "loop", "text")
+
+
+@pytest.mark.parametrize("linked", [False, True])
+def test_a_pipe_is_written_into(linked: bool, tmp_path: Path) -> None:
+    path = tmp_path / "pipe"
+    os.mkfifo(path)
+    if linked:
+        (tmp_path / "link").symlink_to("pipe")
+        path = tmp_path / "link"
+    reader = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    try:
+        write_text(path, "text\r\n\ud800")
+        assert os.read(reader, 100) == b"text\r\n\\ud800"
+    finally:
+        os.close(reader)
+    assert stat.S_ISFIFO((tmp_path / "pipe").stat().st_mode)
+
+
+def test_a_device_stays_one(tmp_path: Path) -> None:
+    try:
+        os.mknod(tmp_path / "null", stat.S_IFCHR | 0o600, os.makedev(1, 3))
+        write_text(tmp_path / "null", "text")
+    except PermissionError:
+        pytest.skip("no device can be made, or opened, here")
+    assert stat.S_ISCHR((tmp_path / "null").stat().st_mode)
+
+
+assert RECORD.adapter is not None
+LONG_SEED = dataclasses.replace(RECORD.adapter, seed=10**30)
+
 FAULTY: list[tuple[RunRecord, str]] = [
     (dataclasses.replace(RECORD, created="yesterday"), "created: is 'yesterday'"),
     (dataclasses.replace(RECORD, created="2025-01-31T12:00:00"), "created: is"),
@@ -120,10 +165,16 @@ FAULTY: list[tuple[RunRecord, str]] = [
     (dataclasses.replace(RECORD, eval_peak_bytes=10**400), "eval_peak_bytes: is 1000"),
     (dataclasses.replace(RECORD, tasks=(TASK, TASK)), "tasks: conala is there twice"),
     (with_task(n=0), r"tasks\[0\].n: is 0"),
+    (with_task(n=10**400), r"tasks\[0\].n: is 1000"),
+    (with_task(num_fewshot=10**400), r"num_fewshot: is 1000"),
+    (with_task(kept_apart=10**400), r"kept_apart: is 1000"),
     (with_task(primary_metric="em@9"), "'em@9' has no score.*em@1, codebleu"),
     (with_task(samples_file="../other/s.jsonl"), "samples_file: is '../other/s.jsonl'"),
     (with_task(samples_file="/etc/passwd"), "samples_file: is '/etc/passwd'"),
     (with_task(samples_file="C:\\s.jsonl"), "samples_file"),
+    (with_task(samples_file="s\0.jsonl"), "samples_file: is 's.x00.jsonl'"),
+    (with_task(samples_file="s\ud800.jsonl"), "samples_file: is 's.ud800.jsonl'"),
+    (dataclasses.replace(RECORD, adapter=LONG_SEED), r"adapter\.seed: is 1000"),
     (with_task(data_sha256={"test": "xyz"}), "data_sha256.test: is 'xyz'"),
     (with_task(ids_sha256="A" * 64), "ids_sha256"),
     (with_task(scores={"em@1": Score(41.6, 1.0, 3)}), "value: is 41.6.*divided by 100"),

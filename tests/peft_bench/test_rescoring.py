@@ -102,6 +102,16 @@ def test_the_default_profile_gives_the_numbers_of_the_run(run: Callable[..., Pat
     assert '{"em@1": "1000"}' in kept.read_text(encoding="utf-8")
 
 
+def test_samples_of_another_task_or_invocation_are_not_taken(run: Callable[..., Path]) -> None:
+    folder = run()
+    [samples] = folder.glob("samples_*.jsonl")
+    samples.with_name(samples.name.replace("conala", "conala_rag")).write_text("{", "utf-8")
+    (folder / "samples_conala_2999-01-01T00-00-00.jsonl").write_text("{", "utf-8")
+    rescored = rescore(folder, profile="default")
+    assert scores(rescored.folder) == scores(folder)
+    assert rescored.record.tasks[0].samples_file == samples.name
+
+
 def test_answers_that_were_only_predicted_get_the_same_numbers(run: Callable[..., Path]) -> None:
     scored, predicted = run("scored"), run("predicted", predict_only=True)
     assert scores(predicted) == {}
@@ -150,6 +160,37 @@ def test_an_evaluation_s_record_is_carried_over(run: Callable[..., Path]) -> Non
     assert again.record.tasks[0].data_sha256 == task.data_sha256 != {}
     assert again.record.tasks[0].ids_sha256 == task.ids_sha256
     assert again.record.tasks[0].profile == "default+flatten"
+
+
+def test_the_folder_one_is_in_may_be_given(
+    run: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = run()
+    monkeypatch.chdir(folder)
+    assert rescore(".", profile="default").folder == folder.with_name("run--default")
+    with pytest.raises(UsageError, match=r"--out .*: cannot be written"):
+        rescore(".", profile="default", out=next(folder.iterdir()) / "out")
+
+
+def test_a_folder_of_several_runs_is_refused_and_one_of_them_may_be_named(
+    run: Callable[..., Path], tmp_path: Path
+) -> None:
+    both = tmp_path / "both"
+    both.mkdir()
+    first = run("one").rename(both / "one")
+    second = run("two").rename(both / "two")
+    with pytest.raises(UsageError, match="2 results of lm_eval") as caught:
+        rescore(both, profile="default")
+    [early], [late] = (folder.glob("results_*.json") for folder in (first, second))
+    assert str(early) in caught.value.remedy and str(late) in caught.value.remedy
+    for file in second.iterdir():  # as where lm_eval was called twice for one model
+        file.rename(first / file.name)
+    with pytest.raises(UsageError, match="2 results of lm_eval"):
+        rescore(first, profile="default")
+    rescored = rescore(first / early.name, profile="default")
+    assert rescored.folder == both / "one--default"
+    samples = rescored.record.tasks[0].samples_file
+    assert samples == f"samples_conala_{records.stamp_of(early)}.jsonl"
 
 
 def test_what_cannot_be_rescored_is_told(run: Callable[..., Path], tmp_path: Path) -> None:
