@@ -8,6 +8,7 @@ as well, so that an interval holds both what other questions and what other seed
 Source: the two-way (questions by seeds) bootstrap with independent draws of either factor; see
 Owen, "The pigeonhole bootstrap", Annals of Applied Statistics 1(2), 2007. It errs on the wide
 side. With two or three seeds the share that is due to seeds is known badly, whatever the method.
+For few questions p is bounded from below as in :mod:`peft_bench.metrics.paired`.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from peft_bench.metrics.bootstrap import draws, group_sums
 from peft_bench.metrics.paired import PairedDifference, summarize
+from peft_bench.metrics.sign_flip import least_p, sign_flip_p
 
 Floats = NDArray[np.float64]
 Combine = Callable[[Floats], Floats]
@@ -61,6 +63,9 @@ def compare_systems(
 ) -> PairedDifference:
     """The second system's mean score over its seeds minus the first's.
 
+    p is never less than that of the sign-flip test over questions, of a metric that is no mean
+    never less than 2 / 2^m for m questions whose statistics differ.
+
     Args:
         a: A run a seed, each (n, statistics), all of the same items in the same order.
         b: The other system's runs of those items.
@@ -83,7 +88,13 @@ def compare_systems(
     resampled = _resampled(second, combine, iterations, seed, rng) - _resampled(
         first, combine, iterations, seed, rng
     )
-    return summarize(observed, resampled, n=len(np.asarray(a[0])), n_groups=int(first.shape[1]))
+    return summarize(
+        observed,
+        resampled,
+        n=len(np.asarray(a[0])),
+        n_groups=int(first.shape[1]),
+        least_p=_least_p(second.mean(axis=0) - first.mean(axis=0), combine),
+    )
 
 
 def seed_band(
@@ -118,6 +129,13 @@ def _sums(runs: Sequence[ArrayLike], groups: Sequence[Hashable] | None) -> Float
     if not all(np.isfinite(array).all() for array in arrays):
         raise ValueError("statistics are not all finite")
     return np.stack([group_sums(array, groups) for array in arrays])
+
+
+def _least_p(differences: Floats, combine: Combine) -> float:
+    """Of the differences of each question's statistics, (groups, statistics)."""
+    if combine is mean_of_sums:
+        return float(sign_flip_p(differences[None, :, 0])[0])
+    return float(least_p(np.asarray([differences.any(axis=1).sum()]))[0])
 
 
 def _scores(sums: Floats, combine: Combine) -> Floats:

@@ -70,7 +70,7 @@ def test_the_four_questions_are_answered_with_their_figures(study: list[StoredRe
     assert "against large-lora (lora, 80.0" in third
     worse = paired_bootstrap(HIGH, MIDDLE, groups=GROUPS)
     assert text.interval(worse.difference, worse.low, worse.high) in third
-    assert "p <0.001." in third  # corrected for six tests and still no chance
+    assert "p = 0.12, which may be chance." in third  # few of ten questions changed; six tests
     fourth = section(said, "RQ4")
     assert "4bit (large-4bit (qlora, 4bit, 50.0" in fourth
     assert "took 10.0 GiB against 20.0 GiB: 50 %" in fourth

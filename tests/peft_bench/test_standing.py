@@ -255,7 +255,7 @@ def test_comparisons_are_kept_until_the_samples_change(
     assert len(reads) == 2 - 1  # the problem is found before the baseline is read
     cache.write_text("{broken", encoding="utf-8")
     assert "not the mean" in rows_of(runs, cache=cache)["lora"].marks
-    assert json.loads(cache.read_text(encoding="utf-8"))["version"] == 2
+    assert json.loads(cache.read_text(encoding="utf-8"))["version"] == 3
 
 
 def test_pscp_is_there_on_request(make_run: MakeRun) -> None:

@@ -56,6 +56,15 @@ def test_false_alarms_are_as_many_as_the_level_says() -> None:
     assert alarms <= 24  # with 4 seeds somewhat more than 5 %: the resampling of few seeds
 
 
+def test_few_questions_are_no_surer_than_their_signs() -> None:
+    base, better = as_sums([0.0] * 5), as_sums([1.0] * 5)
+    assert compare_systems([base], [better]).p_value == 0.0625
+    assert compare_systems([base], [better] * 3).p_value == 0.0625
+    texts = [bleu_statistics("a b c d e", text) for text in ("a b c d e", "a b z z z")]
+    found = compare_systems([[texts[1]] * 5], [[texts[0]] * 5], COMBINE["bleu"])
+    assert (found.difference > 0.3, found.p_value) == (True, 0.0625)
+
+
 def test_a_corpus_metric_is_resampled_as_one() -> None:
     texts = [("a b c d e", "a b c d e"), ("a b x d e", "a b c d e"), ("q r", "a b c d e")] * 20
     good = [bleu_statistics(reference, answer) for answer, reference in texts]
