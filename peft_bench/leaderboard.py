@@ -50,11 +50,15 @@ __all__ = [
 
 @dataclass(frozen=True)
 class Board:
-    """The rows in order, and the runs and comparisons they came from."""
+    """The rows in order, and the runs and comparisons they came from.
+
+    ``baseline`` is the run that all others are compared with, if one was asked for.
+    """
 
     rows: list[LeaderboardRow]
     entries: tuple[Entry, ...]
     comparer: Comparer
+    baseline: str | None = None
 
 
 def build_rows(records: Iterable[StoredRecord]) -> list[LeaderboardRow]:
@@ -86,7 +90,8 @@ def build_board(
     The difference is that of the row's primary metric, a mean or a corpus score, by paired
     bootstrap over questions. Where runs differ in a seed only, they are compared together too, by
     bootstrap over questions and seeds. p-values are corrected by Holm over the configurations of
-    the board, demonstrations apart.
+    the board, demonstrations apart. Seeds that cannot be compared together, since a run's samples
+    are not there or the baseline is one of them, are tested one by one, and marked.
 
     Args:
         records: Of the runs.
@@ -135,7 +140,7 @@ def _board(
         for e in entries
     ]
     comparer.save()
-    return Board(ranked([*rows, *more]), entries, comparer)
+    return Board(ranked([*rows, *more]), entries, comparer, baseline)
 
 
 def compare_runs(
@@ -188,9 +193,11 @@ def write_csv(rows: Sequence[LeaderboardRow], path: Path) -> None:
     write_text(path, to_csv(rows))
 
 
-def write_markdown(rows: Sequence[LeaderboardRow], path: Path) -> None:
+def write_markdown(
+    rows: Sequence[LeaderboardRow], path: Path, *, baseline: str | None = None
+) -> None:
     """Writes the rows as Markdown, the whole file or none of it; see :func:`to_markdown`."""
-    write_text(path, to_markdown(rows))
+    write_text(path, to_markdown(rows, baseline=baseline))
 
 
 def write_html(
@@ -205,7 +212,8 @@ def write_html(
     With the board, the page has the problems and answers of some of its runs.
     """
     explored: Sequence[Explored] = explore(board.entries, rows) if board else ()
-    write_text(path, render_html(rows, title=title, explored=explored))
+    baseline = board.baseline if board else None
+    write_text(path, render_html(rows, title=title, explored=explored, baseline=baseline))
 
 
 def _named(board: Board, name: str) -> list[Entry]:

@@ -51,7 +51,7 @@ def show(
     if csv:
         leaderboard.write_csv(board.rows, csv)
     if md:
-        leaderboard.write_markdown(board.rows, md)
+        leaderboard.write_markdown(board.rows, md, baseline=board.baseline)
     if html:
         leaderboard.write_html(board.rows, html, title=title, board=board)
     if comparisons:

@@ -39,7 +39,7 @@ def format_table(rows: Sequence[LeaderboardRow]) -> str:
                 f"{text.printable(row.primary_metric)} {text.score(row)}",
                 text.seeds(row),
                 text.difference(row),
-                text.p_value(row.difference_p),
+                text.p_value(text.tested_p(row)),
                 text.p_value(row.difference_p_holm),
                 "; ".join(text.remarks(row)),
             )
