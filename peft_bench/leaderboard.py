@@ -5,8 +5,8 @@ The rows' schema is :class:`LeaderboardRow`; the formats are in :mod:`peft_bench
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from peft_bench.comparison import Comparer, Outcome, default_cache
@@ -52,13 +52,15 @@ __all__ = [
 class Board:
     """The rows in order, and the runs and comparisons they came from.
 
-    ``baseline`` is the run that all others are compared with, if one was asked for.
+    ``runs`` has each row's run by the row's id(), but for rows that no record is of. ``baseline``
+    is the run that all others are compared with, if one was asked for.
     """
 
     rows: list[LeaderboardRow]
     entries: tuple[Entry, ...]
     comparer: Comparer
     baseline: str | None = None
+    runs: Mapping[int, Entry] = field(default_factory=dict)
 
 
 def build_rows(records: Iterable[StoredRecord]) -> list[LeaderboardRow]:
@@ -140,7 +142,8 @@ def _board(
         for e in entries
     ]
     comparer.save()
-    return Board(ranked([*rows, *more]), entries, comparer, baseline)
+    runs = {id(row): entry for row, entry in zip(rows, entries, strict=True)}
+    return Board(ranked([*rows, *more]), entries, comparer, baseline, runs)
 
 
 def compare_runs(

@@ -101,6 +101,25 @@ def test_demonstrations_and_odd_rows_are_left_out_and_counted(
     assert "quickstart" not in said.split("\n", 3)[3]
 
 
+def test_rows_without_a_record_are_left_out_and_counted(study: list[StoredRecord]) -> None:
+    board = build_board(study)
+    [large] = [row for row in board.rows if row.run == "large-lora"]
+    other = dataclasses.replace(large, run="elsewhere", primary_value=1.0, rank=None)
+    with_it = report(build_board(study, more=[other]))
+    assert "1 rows without a record" in with_it
+    assert with_it.replace(" Left out: 1 rows without a record.", "") == report(board)
+    assert report(build_board([], more=[other])).count("cannot answer") == 4
+
+
+def test_two_folders_with_runs_of_one_name_are_two_sides(make_run: MakeRun) -> None:
+    one = make_run("a", HIGH, run={"model": LARGE}, adapter=tuned("lora", 2))
+    two = make_run("b", LOW, run={"model": LARGE}, num_fewshot=2)
+    same = dataclasses.replace(two.record, name="a")
+    said = report(build_board([one, two._replace(record=same)])).replace("\\", "")
+    found = paired_bootstrap(LOW, HIGH, groups=GROUPS)
+    assert text.interval(found.difference, found.low, found.high) in section(said, "RQ2")
+
+
 def test_no_runs_are_told_as_such() -> None:
     said = report(build_board([]))
     assert said.count("cannot answer") == 4
