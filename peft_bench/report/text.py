@@ -182,9 +182,10 @@ def remarks(row: LeaderboardRow) -> list[str]:
     found = ["demonstration"] if row.demonstration else []
     if row.status != "complete":
         found.append(row.status)
-    if row.custom_data and "custom data" not in row.marks:
+    marks = row.marks.split("; ")
+    if row.custom_data and "custom data" not in marks:
         found.append("custom data")
-    return [printable(text) for text in [*found, *row.marks.split("; ")] if text]
+    return [printable(text) for text in [*found, *marks] if text]
 
 
 def _scaled(number: int, base: int, units: tuple[str, ...]) -> str:

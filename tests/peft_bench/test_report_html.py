@@ -215,6 +215,12 @@ def test_marks_stand_where_the_scores_are() -> None:
     assert half / (places[0] - zero) == pytest.approx(1.96 * 0.01 / 0.2, rel=1e-2)
 
 
+def test_marks_are_compared_as_a_whole() -> None:
+    adapter = row(custom_data=True, marks="1 of 2; trained on custom data")
+    assert text.remarks(adapter) == ["custom data", "1 of 2", "trained on custom data"]
+    assert text.remarks(row(custom_data=True, marks="a; custom data")) == ["a", "custom data"]
+
+
 def test_a_demonstration_is_marked_as_one() -> None:
     page = Page(render_html(ROWS, title="Mine"))
     classes = [str(each["class"]) for each in marks(page)]
