@@ -77,6 +77,44 @@ def test_the_four_questions_are_answered_with_their_figures(study: list[StoredRe
     assert "The largest model tuned within 24 GB is org/large (7.00 G parameters" in fourth
 
 
+@pytest.mark.parametrize(
+    ("task", "data"), [("conala_sampled", "conala"), ("apps_introductory", "apps")]
+)
+def test_an_adapter_for_the_task_alone_is_one_of_its_data_set(
+    task: str, data: str, make_run: MakeRun
+) -> None:
+    runs = [
+        make_run("joint", HIGH, adapter=tuned("lora", 2, "apps", "conala"), task=task),
+        make_run("alone", LOW, adapter=tuned("lora", 3, data), task=task),
+        make_run("other", HIGH, adapter=tuned("lora", 4, "codealpacapy"), task=task),
+    ]
+    third = section(report(build_board(runs)).replace("\\", ""), "RQ3")
+    assert "against alone (lora, 20.0" in third
+    assert "no record" not in third
+
+
+def test_our_tasks_are_named_after_their_data_sets() -> None:
+    """As the question of joint adapters supposes, which knows tasks by their records alone."""
+    from peft_bench.catalog import leaf_tasks, task_config
+    from peft_bench.questions import is_of
+
+    for task in leaf_tasks(["peft_bench"]):
+        config = task_config(task) or {}
+        data = config["metadata"].get("data", task)
+        assert is_of(task, data)
+    assert not is_of("conala", "con")
+
+
+def test_methods_that_came_first_as_often_are_in_order(make_run: MakeRun) -> None:
+    runs = []
+    for i, method in enumerate(("dora", "vera", "lora", "boft", "oft", "hra")):
+        run = {"model": ModelRecord(f"org/m{i}", parameters=1)}
+        runs.append(make_run(f"{method}-first", HIGH, run=run, adapter=tuned(method, i)))
+        runs.append(make_run(f"ia3-{i}", LOW, run=run, adapter=tuned("ia3", i)))
+    said = report(build_board(runs))
+    assert "is by boft (1), dora (1), hra (1), lora (1), oft (1), vera (1)." in said
+
+
 def test_what_is_lacking_is_said(study: list[StoredRecord]) -> None:
     said = report(build_board(study[1:2])).replace("\\", "")
     assert "no record of a large model tuned within 24 GB or of a fully tuned small" in said
