@@ -5,6 +5,7 @@ The rows' schema is :class:`LeaderboardRow`; the formats are in :mod:`peft_bench
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,6 +25,7 @@ from peft_bench.report.row import (
     LeaderboardRow,
 )
 from peft_bench.report.terminal import format_comparisons, format_table
+from peft_bench.report.text import printable
 from peft_bench.rows import Difference, Seeds, corrected, make_row, ranked
 from peft_bench.samples_view import explore
 from peft_bench.standing import Baselines, compared, odd_ones, seed_groups
@@ -46,6 +48,8 @@ __all__ = [
     "write_html",
     "write_markdown",
 ]
+
+_NAMED = 8  # runs in an error
 
 
 @dataclass(frozen=True)
@@ -113,7 +117,9 @@ def build_board(
     )
     if baseline is not None and all(entry.record.name != baseline for entry in entries):
         raise UsageError(
-            place=f"--baseline {baseline}", problem="no run has that name", remedy="see the table"
+            place=f"--baseline {baseline}",
+            problem="no run has that name",
+            remedy=_names_near(baseline, entries),
         )
     with collector_paused():
         return _board(entries, baseline, costs, Comparer(cache), more)
@@ -221,10 +227,21 @@ def write_html(
 
 def _named(board: Board, name: str) -> list[Entry]:
     found = [entry for entry in board.entries if entry.record.name == name]
-    folders = {entry.folder for entry in found}
+    folders = sorted({str(entry.folder) for entry in found})
     if len(folders) != 1:
-        said = "no run has that name" if not folders else f"{len(folders)} runs have that name"
-        raise UsageError(
-            place=f"--compare {name}", problem=said, remedy="give the name of one run of the table"
-        )
+        problem = f"{len(folders)} runs have that name"
+        remedy = f"leave all but one folder out: {', '.join(folders)}"
+        if not folders:
+            problem, remedy = "no run has that name", _names_near(name, board.entries)
+        raise UsageError(place=f"--compare {name}", problem=problem, remedy=remedy)
     return found
+
+
+def _names_near(name: str, entries: Iterable[Entry]) -> str:
+    """What else could be meant."""
+    names = sorted({entry.record.name for entry in entries})
+    near = difflib.get_close_matches(name, names)
+    if near:
+        return f"Did you mean {', '.join(map(printable, near))}?"
+    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+    return f"The runs are: {', '.join(map(printable, names[:_NAMED]))}{more}"

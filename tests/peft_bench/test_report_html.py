@@ -221,6 +221,11 @@ def test_marks_are_compared_as_a_whole() -> None:
     assert text.remarks(row(custom_data=True, marks="a; custom data")) == ["a", "custom data"]
 
 
+def test_shares_are_out_of_100_in_every_column() -> None:
+    page = Page(render_html([row(pscp=0.1234, seeds_stderr=0.0456), row(run="b")], title="t"))
+    assert {"12.3", "4.6"} <= set(page.said("td"))
+
+
 def test_a_demonstration_is_marked_as_one() -> None:
     page = Page(render_html(ROWS, title="Mine"))
     classes = [str(each["class"]) for each in marks(page)]
