@@ -242,6 +242,6 @@ def _names_near(name: str, entries: Iterable[Entry]) -> str:
     names = sorted({entry.record.name for entry in entries})
     near = difflib.get_close_matches(name, names)
     if near:
-        return f"Did you mean {', '.join(map(printable, near))}?"
+        return f"did you mean {', '.join(map(printable, near))}?"
     more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
-    return f"The runs are: {', '.join(map(printable, names[:_NAMED]))}{more}"
+    return f"the runs are: {', '.join(map(printable, names[:_NAMED]))}{more}"

@@ -134,7 +134,7 @@ def test_any_run_can_be_the_baseline(make_run: MakeRun) -> None:
     rows = rows_of([other, make_run("lora", GOOD, adapter=LORA)], baseline="other")
     assert rows["lora"].baseline_run == "other"
     assert rows["other"].baseline_run is None
-    with pytest.raises(UsageError, match=r"no run has that name\. The runs are: other\."):
+    with pytest.raises(UsageError, match=r"no run has that name\. the runs are: other\."):
         build_board([other], baseline="nobody")
 
 
@@ -302,7 +302,7 @@ def test_any_two_rows_are_compared_on_request(make_run: MakeRun) -> None:
     assert [first.p_holm, second.p_holm] == holm([first.found.p_value, second.found.p_value])
     assert second.marks == ("not comparable: profile study, not default",)
     assert "not comparable" in format_comparisons([first, second])
-    with pytest.raises(UsageError, match=r"no run has that name\. The runs are: a, b, c\."):
+    with pytest.raises(UsageError, match=r"no run has that name\. the runs are: a, b, c\."):
         compare_runs(board, [("a", "nobody")])
 
 
@@ -313,9 +313,9 @@ def test_names_that_no_run_has_are_answered_with_those_near(make_run: MakeRun) -
         StoredRecord(dataclasses.replace(record, name=name), Path(f"r{i}"))
         for i, (name, record) in enumerate(zip(names, records, strict=True))
     ]
-    with pytest.raises(UsageError, match=r"Did you mean tiny-lora-s1, tiny-lora-s\d"):
+    with pytest.raises(UsageError, match=r"did you mean tiny-lora-s1, tiny-lora-s\d"):
         build_board(runs, baseline="tiny-lora-s1x")
-    with pytest.raises(UsageError, match=r"The runs are: base, tiny-lora-s0, .* and 2 more\."):
+    with pytest.raises(UsageError, match=r"the runs are: base, tiny-lora-s0, .* and 2 more\."):
         build_board(runs, baseline="q")
 
 
