@@ -179,7 +179,7 @@ def test_what_is_written_of_several_tasks_stays_apart(make_run: MakeRun, tmp_pat
 
 
 @pytest.mark.parametrize(
-    "ours", ["x", None, {}, {"task": 3, "n": -1, "stderr": "x", "marks": [3, "", None]}]
+    "ours", ["x", None, {}, {"task": 3, "n": -1, "stderr": 2, "marks": [3, "", None]}]
 )
 def test_what_peft_bench_says_of_a_file_may_be_anything(ours: Any, tmp_path: Path) -> None:
     file = put(tmp_path / "MetaMathQA" / "results" / "x.json", experiment() | {"peft_bench": ours})
