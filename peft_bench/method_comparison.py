@@ -72,8 +72,8 @@ def read_row(file: Path, value: Mapping[str, Any]) -> LeaderboardRow:
     ours = value.get("peft_bench")
     ours = ours if isinstance(ours, dict) else {}
     metric = _text(ours.get("metric")) or _METRIC
-    n, error = _whole(ours.get("n")), _number(ours.get("stderr"))
-    stderr = error if error is not None and error <= 1 else None
+    n, stderr = _whole(ours.get("n")), _number(ours.get("stderr"))
+    stderr = stderr if stderr is not None and stderr <= 1 else None
     marks = ours.get("marks")
     marks = [mark for mark in marks if _text(mark)] if isinstance(marks, list) else []
     peak = _whole(train.get("accelerator_memory_max", train.get("cuda_memory_max")))  # formerly
