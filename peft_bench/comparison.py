@@ -29,7 +29,7 @@ Floats = NDArray[np.float64]
 Rows = tuple[tuple[float, ...], ...]
 
 _PREPARED_AT_ONCE = 256  # pairs
-_CACHE_VERSION = 2  # raised when the same samples would give other figures
+_CACHE_VERSION = 3  # raised when the same samples would give other figures
 
 
 @dataclass(frozen=True)

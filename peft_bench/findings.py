@@ -32,14 +32,19 @@ Rows = Sequence[LeaderboardRow]
 def report(board: Board, *, skipped: int = 0) -> str:
     """The report as Markdown.
 
-    Left out are demonstrations, unfinished runs, and rows that are not comparable with the others
-    of their task. Where a configuration was run under several seeds, all of them are compared.
+    Left out are demonstrations, unfinished runs, rows that are not comparable with the others of
+    their task, and rows without a record, whose items are not known. Where a configuration was run
+    under several seeds, all of them are compared.
 
     Args:
         board: Of the runs.
         skipped: Records that could not be read, to be told.
     """
-    rows = [row for row in board.rows if row.rank is not None and not row.demonstration]
+    rows = [
+        row
+        for row in board.rows
+        if row.rank is not None and not row.demonstration and id(row) in board.runs
+    ]
     tests = Tests(board)
     sides = _sides(board, rows)
     questions = (
@@ -74,6 +79,7 @@ def _head(board: Board, rows: Rows, skipped: int, tests: int) -> str:
             (demonstrations, "rows of demonstrations"),
             (odd, "rows not comparable with the others of their task"),
             (unfinished, "rows of unfinished runs"),
+            (len(board.rows) - len(board.runs), "rows without a record"),
             (skipped, "records that could not be read"),
         )
         if count
@@ -100,12 +106,10 @@ def _foot() -> str:
 
 def _sides(board: Board, rows: Rows) -> list[Side]:
     """A side a configuration."""
-    by_key = {(entry.record.name, entry.task.task, entry.record.created): entry
-              for entry in board.entries}  # fmt: skip
     groups = {id(run): tuple(group) for group in seed_groups(board.entries) for run in group}
     sides: dict[object, Side] = {}
     for row in rows:
-        entry = by_key[row.run, row.task, row.created]
+        entry = board.runs[id(row)]
         runs = groups.get(id(entry), (entry,))
         sides.setdefault(id(runs[0]), Side(row, runs))
     return list(sides.values())

@@ -5,8 +5,9 @@ The rows' schema is :class:`LeaderboardRow`; the formats are in :mod:`peft_bench
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+import difflib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from peft_bench.comparison import Comparer, Outcome, default_cache
@@ -24,6 +25,7 @@ from peft_bench.report.row import (
     LeaderboardRow,
 )
 from peft_bench.report.terminal import format_comparisons, format_table
+from peft_bench.report.text import printable
 from peft_bench.rows import Difference, Seeds, corrected, make_row, ranked
 from peft_bench.samples_view import explore
 from peft_bench.standing import Baselines, compared, odd_ones, seed_groups
@@ -47,14 +49,22 @@ __all__ = [
     "write_markdown",
 ]
 
+_NAMED = 8  # runs in an error
+
 
 @dataclass(frozen=True)
 class Board:
-    """The rows in order, and the runs and comparisons they came from."""
+    """The rows in order, and the runs and comparisons they came from.
+
+    ``runs`` has each row's run by the row's id(), but for rows that no record is of. ``baseline``
+    is the run that all others are compared with, if one was asked for.
+    """
 
     rows: list[LeaderboardRow]
     entries: tuple[Entry, ...]
     comparer: Comparer
+    baseline: str | None = None
+    runs: Mapping[int, Entry] = field(default_factory=dict)
 
 
 def build_rows(records: Iterable[StoredRecord]) -> list[LeaderboardRow]:
@@ -86,7 +96,8 @@ def build_board(
     The difference is that of the row's primary metric, a mean or a corpus score, by paired
     bootstrap over questions. Where runs differ in a seed only, they are compared together too, by
     bootstrap over questions and seeds. p-values are corrected by Holm over the configurations of
-    the board, demonstrations apart.
+    the board, demonstrations apart. Seeds that cannot be compared together, since a run's samples
+    are not there or the baseline is one of them, are tested one by one, and marked.
 
     Args:
         records: Of the runs.
@@ -106,7 +117,9 @@ def build_board(
     )
     if baseline is not None and all(entry.record.name != baseline for entry in entries):
         raise UsageError(
-            place=f"--baseline {baseline}", problem="no run has that name", remedy="see the table"
+            place=f"--baseline {baseline}",
+            problem="no run has that name",
+            remedy=_names_near(baseline, entries),
         )
     with collector_paused():
         return _board(entries, baseline, costs, Comparer(cache), more)
@@ -135,7 +148,8 @@ def _board(
         for e in entries
     ]
     comparer.save()
-    return Board(ranked([*rows, *more]), entries, comparer)
+    runs = {id(row): entry for row, entry in zip(rows, entries, strict=True)}
+    return Board(ranked([*rows, *more]), entries, comparer, baseline, runs)
 
 
 def compare_runs(
@@ -188,9 +202,11 @@ def write_csv(rows: Sequence[LeaderboardRow], path: Path) -> None:
     write_text(path, to_csv(rows))
 
 
-def write_markdown(rows: Sequence[LeaderboardRow], path: Path) -> None:
+def write_markdown(
+    rows: Sequence[LeaderboardRow], path: Path, *, baseline: str | None = None
+) -> None:
     """Writes the rows as Markdown, the whole file or none of it; see :func:`to_markdown`."""
-    write_text(path, to_markdown(rows))
+    write_text(path, to_markdown(rows, baseline=baseline))
 
 
 def write_html(
@@ -205,15 +221,27 @@ def write_html(
     With the board, the page has the problems and answers of some of its runs.
     """
     explored: Sequence[Explored] = explore(board.entries, rows) if board else ()
-    write_text(path, render_html(rows, title=title, explored=explored))
+    baseline = board.baseline if board else None
+    write_text(path, render_html(rows, title=title, explored=explored, baseline=baseline))
 
 
 def _named(board: Board, name: str) -> list[Entry]:
     found = [entry for entry in board.entries if entry.record.name == name]
-    folders = {entry.folder for entry in found}
+    folders = sorted({str(entry.folder) for entry in found})
     if len(folders) != 1:
-        said = "no run has that name" if not folders else f"{len(folders)} runs have that name"
-        raise UsageError(
-            place=f"--compare {name}", problem=said, remedy="give the name of one run of the table"
-        )
+        problem = f"{len(folders)} runs have that name"
+        remedy = f"leave all but one folder out: {', '.join(folders)}"
+        if not folders:
+            problem, remedy = "no run has that name", _names_near(name, board.entries)
+        raise UsageError(place=f"--compare {name}", problem=problem, remedy=remedy)
     return found
+
+
+def _names_near(name: str, entries: Iterable[Entry]) -> str:
+    """What else could be meant."""
+    names = sorted({entry.record.name for entry in entries})
+    near = difflib.get_close_matches(name, names)
+    if near:
+        return f"did you mean {', '.join(map(printable, near))}?"
+    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+    return f"the runs are: {', '.join(map(printable, names[:_NAMED]))}{more}"

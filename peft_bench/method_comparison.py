@@ -1,12 +1,13 @@
 """Results in the form of PEFT's ``method_comparison``, read and written.
 
 There an experiment is a JSON file of ``run_info``, ``train_info`` and ``meta_info``
-(huggingface/peft, ``method_comparison/MetaMathQA/utils.py`` writes it). It does not tell how many
-items were scored, nor the items, so rows read from it are compared with nothing.
+(huggingface/peft, ``method_comparison/MetaMathQA/utils.py`` writes it). It does not tell the items
+that were scored, so rows read from it are compared with nothing. What we add is in ``peft_bench``.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 from collections.abc import Mapping, Sequence
@@ -23,6 +24,7 @@ _METRIC = "accuracy"
 _PARTS = ("run_info", "train_info", "meta_info")
 _PACKAGES = ("transformers", "peft", "datasets", "bitsandbytes", "torch")
 _QUANTIZED = {"int8": "8bit", "int4": "4bit"}
+_LONGEST = 150  # characters of a file's name before its ending
 
 
 def is_result(value: object) -> bool:
@@ -33,8 +35,9 @@ def is_result(value: object) -> bool:
 def read_row(file: Path, value: Mapping[str, Any]) -> LeaderboardRow:
     """A row from a file's parsed content.
 
-    The task is named like the folder above ``results``; memory is the reserved peak minus what
-    was reserved before, as they measure it.
+    The task and its metric are those that :func:`write_results` notes, else the task is named like
+    the folder above ``results``. Memory is the reserved peak minus what was reserved before, as
+    they measure it.
 
     Raises:
         UsageError: the experiment failed, or a part that every file has is absent or faulty.
@@ -56,7 +59,8 @@ def read_row(file: Path, value: Mapping[str, Any]) -> LeaderboardRow:
         seconds = _number(train.get("train_time"))
         tokens = _number(last.get("train total tokens"))
         dtype = str(config.get("dtype"))
-    except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
+        revision = _text((value["meta_info"].get("model_info") or {}).get("sha"))
+    except (LookupError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise UsageError(
             place=str(file),
             problem=f"is no whole result of method_comparison ({type(error).__name__}: {error})",
@@ -65,13 +69,21 @@ def read_row(file: Path, value: Mapping[str, Any]) -> LeaderboardRow:
     method = str(peft.get("peft_type", "unknown")).lower() if isinstance(peft, dict) else "full"
     above = file.resolve().parent
     task = above.parent.name if above.name == "results" else "method_comparison"
+    ours = value.get("peft_bench")
+    ours = ours if isinstance(ours, dict) else {}
+    metric = _text(ours.get("metric")) or _METRIC
+    n, stderr = _whole(ours.get("n")), _number(ours.get("stderr"))
+    stderr = stderr if stderr is not None and stderr <= 1 else None
+    marks = ours.get("marks")
+    marks = [mark for mark in marks if _text(mark)] if isinstance(marks, list) else []
+    peak = _whole(train.get("accelerator_memory_max", train.get("cuda_memory_max")))  # formerly
     return LeaderboardRow(
         run=name,
-        task=task,
-        task_version="unknown",
-        demonstration=False,
+        task=_text(ours.get("task")) or task,
+        task_version=_text(ours.get("task_version")) or "unknown",
+        demonstration=ours.get("demonstration") is True,
         model=model,
-        model_revision=_text((value["meta_info"].get("model_info") or {}).get("sha")),
+        model_revision=revision,
         dtype=dtype,
         quantization=_QUANTIZED.get(dtype),
         method=method,
@@ -83,32 +95,28 @@ def read_row(file: Path, value: Mapping[str, Any]) -> LeaderboardRow:
         adapter_bytes=_whole(train.get("file_size")),
         train_wall_s=seconds,
         train_tokens_per_s=tokens / seconds if tokens and seconds else None,
-        train_peak_bytes=_whole(
-            train.get("accelerator_memory_max", train.get("cuda_memory_max"))  # its former name
-        ),
+        train_peak_bytes=peak,
         eval_wall_s=None,
         num_fewshot=0,
         profile="method_comparison",
         sandbox_level=None,
-        custom_data=False,
-        n=None,
-        primary_metric=_METRIC,
+        custom_data=ours.get("custom_data") is True,
+        n=n,
+        primary_metric=metric,
         primary_value=accuracy,
-        primary_stderr=None,
+        primary_stderr=stderr,
         baseline_run=None,
         difference=None,
         difference_low=None,
         difference_high=None,
         difference_p=None,
-        marks=_MARK,
+        marks="; ".join([_MARK, *marks]),
         status="complete",
         created=created,
         approach="adapter" if method != "full" else "full fine-tuning",
         seed=_whole(config.get("seed")),
-        reserved_peak_bytes=_whole(
-            train.get("accelerator_memory_max", train.get("cuda_memory_max"))
-        ),
-        metrics={_METRIC: Score(accuracy, None, 1)},
+        reserved_peak_bytes=None if ours.get("memory") == "allocated" else peak,
+        metrics={metric: Score(accuracy, stderr, n or 1)},
     )
 
 
@@ -118,18 +126,34 @@ def write_results(records: Sequence[RunRecord], folder: Path) -> list[Path]:
     The score goes where theirs has the test accuracy. What a record does not tell is null, and
     listed under ``peft_bench.unknown``; nothing is put in its place, though PEFT's own table
     demands numbers. Memory is the reserved peak where the record has it, else the allocated one.
+    Runs of one name have files of their own, told apart by number.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    written = []
+    written: list[Path] = []
+    taken: set[str] = set()
     for record in records:
         for task in record.tasks:
             if record.adapter is None or not task.scores:
                 continue
-            name = re.sub(r"[^A-Za-z0-9._+-]+", "-", f"{task.task}--{record.name}").lstrip(".")
+            name = stem = _stem(f"{task.task}--{record.name}")
+            number = 1
+            while name.lower() in taken:
+                number += 1
+                name = f"{stem}-{number}"
+            taken.add(name.lower())
             path = folder / f"{name}.json"
             write_text(path, json.dumps(to_result(record, task), indent=2) + "\n")
             written.append(path)
     return written
+
+
+def _stem(name: str) -> str:
+    """A file's name without its ending; of a name that cannot be one, with its hash."""
+    plain = re.sub(r"[^A-Za-z0-9._+-]+", "-", name).lstrip(".")[:_LONGEST]
+    if plain == name:
+        return name
+    digest = hashlib.sha256(name.encode(errors="surrogatepass")).hexdigest()
+    return f"{plain}-{digest[:8]}"
 
 
 def to_result(record: RunRecord, task: TaskRecord) -> dict[str, Any]:
@@ -189,6 +213,9 @@ def to_result(record: RunRecord, task: TaskRecord) -> dict[str, Any]:
             "metric": task.primary_metric,
             "n": task.n,
             "stderr": task.scores[task.primary_metric].stderr,
+            "demonstration": task.demonstration,
+            "custom_data": task.custom_data,
+            "marks": list(task.marks),
             "memory": "reserved" if reserved is not None else "allocated",
             "unknown": unknown,
         },

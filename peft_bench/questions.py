@@ -119,14 +119,15 @@ def large_against_small(sides: Sequence[Side], tests: Tests) -> list[Sentence]:
 def _first_methods(task: str, members: Sequence[Side]) -> list[Sentence]:
     """Which PEFT method came first, of the models that several were tried on."""
     wins: Counter[str] = Counter()
-    for model in {side.row.model for side in members}:
+    for model in sorted({side.row.model for side in members}):
         tried = [s for s in members if s.row.model == model and s.row.approach == "adapter"]
         if len({side.row.method for side in tried}) > 1:
             wins[max(tried, key=lambda side: side.value).row.method] += 1
     if not wins:
         return []
     of = sum(wins.values())
-    listed = ", ".join(f"{escape(method)} ({count})" for method, count in wins.most_common())
+    ordered = sorted(wins.items(), key=lambda win: (-win[1], win[0]))
+    listed = ", ".join(f"{escape(method)} ({count})" for method, count in ordered)
     return [Sentence(f"{escape(task)}: of {many(of, 'model')} with several PEFT methods, the "
                       f"highest score is by {listed}.")]  # fmt: skip
 
@@ -169,7 +170,7 @@ def joint(sides: Sequence[Side], tests: Tests) -> list[Sentence]:
             alone = _best(
                 members,
                 lambda row, both=both: (
-                    row.trained_on == text.family(both.row)  # type: ignore[misc]
+                    is_of(row.task, row.trained_on)  # type: ignore[misc]
                     and (row.model, row.method, row.quantization)
                     == (both.row.model, both.row.method, both.row.quantization)
                 ),
@@ -189,6 +190,11 @@ def joint(sides: Sequence[Side], tests: Tests) -> list[Sentence]:
     return said or [
         Sentence("The records cannot answer this: none is of an adapter trained on several sets.")
     ]
+
+
+def is_of(task: str, data: str) -> bool:
+    """Whether the task's rows are the data set's; tasks are named after it."""
+    return task == data or task.startswith(f"{data}_")
 
 
 def quantised(sides: Sequence[Side], tests: Tests) -> list[Sentence]:

@@ -35,17 +35,20 @@ class Seeds:
 def corrected(
     entries: Sequence[Entry], found: dict[int, Difference], seeds: dict[int, Seeds]
 ) -> dict[int, float]:
-    """Each entry's corrected p: one test for a configuration, demonstrations apart."""
+    """Each entry's corrected p: one test for a configuration, demonstrations apart.
+
+    Where seeds could not be compared together, each has its own.
+    """
     tests: dict[bool, dict[int, tuple[float, list[int]]]] = {False: {}, True: {}}
     for entry in entries:
         together = seeds.get(id(entry))
-        difference = together.difference if together else found[id(entry)]
-        if difference.outcome.found is None:
+        key, test = id(together), together.difference.outcome.found if together else None
+        if test is None:
+            key, test = id(entry), found[id(entry)].outcome.found
+        if test is None:
             continue
-        key = id(together) if together else id(entry)
         family = tests[entry.task.demonstration]
-        p, members = family.setdefault(key, (difference.outcome.found.p_value, []))
-        members.append(id(entry))
+        family.setdefault(key, (test.p_value, []))[1].append(id(entry))
     corrected: dict[int, float] = {}
     for family in tests.values():
         adjusted = holm([p for p, _ in family.values()])
@@ -66,7 +69,9 @@ def make_row(
     primary, found = task.scores[task.primary_metric], difference.outcome.found
     band = together.band if together else None
     both = together.difference.outcome.found if together else None
-    marks = (*([odd] if odd else []), *task.marks, *difference.marks)
+    marks = [*([odd] if odd else []), *task.marks, *difference.marks]
+    if together and found and not both:
+        marks.append(f"not tested over seeds: {_why_not(together)}")
     row = LeaderboardRow(
         run=record.name,
         task=task.task,
@@ -123,6 +128,11 @@ def make_row(
         metrics=dict(task.scores),
     )
     return dataclasses.replace(row, pscp=_pscp(row, costs)) if costs else row
+
+
+def _why_not(seeds: Seeds) -> str:
+    told = seeds.difference.marks
+    return told[0].removeprefix("no difference: ") if told else "they have no baseline in common"
 
 
 def _pscp(row: LeaderboardRow, costs: PscpConstants) -> float | None:

@@ -19,6 +19,7 @@ PROBLEMS = 100  # a task
 _TASKS = 12
 _LONGEST = 3000  # characters of a prompt or an answer
 _MOST_ANSWERS = 10
+_MOST = 1e300  # beyond are infinity, and integers that no float holds
 
 _Samples = dict[str, dict[str, Any]]
 
@@ -145,7 +146,7 @@ def _value(sample: dict[str, Any] | None, metric: str) -> float | None:
         return None
     for name in (metric, f"{metric}_mean"):
         value = sample.get(name)
-        if isinstance(value, int | float):
+        if isinstance(value, int | float) and -_MOST < value < _MOST:  # NaN is neither
             return float(value)
     return None
 

@@ -53,7 +53,7 @@ def show(
             leaderboard.write_csv(board.rows, csv)
     if md:
         with writing("--md", md):
-            leaderboard.write_markdown(board.rows, md)
+            leaderboard.write_markdown(board.rows, md, baseline=board.baseline)
     if html:
         with writing("--html", html):
             leaderboard.write_html(board.rows, html, title=title, board=board)

@@ -160,6 +160,9 @@ def compared(
 ) -> tuple[Entry | None, Outcome, tuple[str, ...]]:
     """Runs that differ in a seed only against their baseline: which, what came out, marks."""
     first = runs[0]
+    own = {id(run) for run in runs}
+    if len(own) > 1 and any(id(base) in own for run in runs for base in baselines.of(run)):
+        return None, Outcome(), ("no difference: the baseline is one of them",)
     problems = []
     for base in baselines.of(first):
         outcome = comparer.systems([base], runs)

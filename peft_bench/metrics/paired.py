@@ -1,7 +1,8 @@
 """Paired comparisons of systems by resampling questions, not rows.
 
 Whole groups of rows are drawn with replacement, as in :mod:`peft_bench.metrics.bootstrap`, the
-same ones for both systems.
+same ones for both systems. Few groups resampled vary too little (of five that all changed one way,
+every resample did): p is never less than that of :mod:`peft_bench.metrics.sign_flip`.
 
 Sources: Efron and Tibshirani, "An Introduction to the Bootstrap" (1993), chapters 13 and 16;
 the +1 correction of p: Davison and Hinkley, "Bootstrap Methods and their Application" (1997), 4.2.
@@ -19,6 +20,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from peft_bench.metrics.bootstrap import draws, grouping, sums_of, vector
+from peft_bench.metrics.sign_flip import sign_flip_p
 
 _PAIRS_AT_ONCE = 16  # whose resamples are held in memory
 _EXACT_AT_ONCE = 64
@@ -36,7 +38,8 @@ class PairedDifference:
         stderr: Standard deviation of the resampled differences.
         low: Lower end of the percentile interval.
         high: Upper end of the percentile interval.
-        p_value: Two-sided; never 0, at least 1 / (iterations + 1).
+        p_value: Two-sided; at least 1 / (iterations + 1), and at least 2 / 2^m for m groups with
+            a difference (1 if there are none).
         n: Items compared.
         n_groups: Groups they come from.
     """
@@ -62,7 +65,8 @@ def paired_bootstrap(
     """Compares two systems on the same items: mean(b) - mean(a), its interval and its p.
 
     The interval is the percentile interval. p is the share of resampled differences, shifted to
-    a mean difference of 0, that lie at least as far from 0 as the one observed.
+    a mean difference of 0, that lie at least as far from 0 as the one observed; or that of the
+    sign-flip test where it is larger, which decides where few groups differ.
 
     Args:
         a: Shape (n,), finite: the first system's values.
@@ -124,6 +128,7 @@ def paired_bootstraps(
     exact = _are_exact(sums, n)
     counted = exact & _are_counted(sums, counts)
     sizes = _items_drawn(tuple(counts.tolist()), iterations, seed)
+    least = sign_flip_p(sums)
     # A resample has as many groups as there are, so that each total of these is n more: from 0 on.
     sums[counted] += counts[0]
     found: dict[int, PairedDifference] = {}
@@ -141,8 +146,9 @@ def paired_bootstraps(
                     n=n,
                     n_groups=len(counts),
                     confidence=confidence,
+                    least_p=float(least[pair]),
                 )
-    summaries = _summaries(tables, observed[counted], n, len(counts), confidence)
+    summaries = _summaries(tables, observed[counted], least[counted], n, len(counts), confidence)
     found |= zip(np.flatnonzero(counted).tolist(), summaries, strict=True)
     return [found[pair] for pair in range(len(rows))]
 
@@ -196,6 +202,7 @@ def _items_drawn(counts: tuple[float, ...], iterations: int, seed: int) -> Float
 def _summaries(
     tables: Sequence[NDArray[np.intp]],
     observed: Floats,
+    least_p: Floats,
     n: int,
     n_groups: int,
     confidence: float,
@@ -220,7 +227,7 @@ def _summaries(
     rank, last = int(place), iterations - 1
     low = _between(ranked(rank), ranked(rank + 1), place)
     high = _between(ranked(last - rank), ranked(last - rank - 1), place)
-    p_value = (1 + extreme) / (1 + iterations)
+    p_value = np.maximum(least_p, (1 + extreme) / (1 + iterations))
     columns = (column.tolist() for column in (observed, stderr, low, high, p_value))
     return [
         PairedDifference(difference, error, lower, upper, p, n, n_groups)
@@ -229,12 +236,19 @@ def _summaries(
 
 
 def summarize(
-    observed: float, resampled: Floats, *, n: int, n_groups: int, confidence: float = 0.95
+    observed: float,
+    resampled: Floats,
+    *,
+    n: int,
+    n_groups: int,
+    confidence: float = 0.95,
+    least_p: float = 0.0,
 ) -> PairedDifference:
     """The interval and p of a difference observed, from resampled ones, shape (iterations,).
 
     The interval is the percentile interval. p is the share of resampled differences, shifted to
-    a mean difference of 0, that lie at least as far from 0 as the one observed.
+    a mean difference of 0, that lie at least as far from 0 as the one observed; or ``least_p``
+    where that is larger.
     """
     iterations = len(resampled)
     deviations = resampled - observed
@@ -255,7 +269,7 @@ def summarize(
         stderr=stderr,
         low=_quantile(tails, share, iterations),
         high=-_quantile(-tails[::-1], share, iterations),
-        p_value=(1 + extreme) / (1 + iterations),
+        p_value=max(least_p, (1 + extreme) / (1 + iterations)),
         n=n,
         n_groups=n_groups,
     )

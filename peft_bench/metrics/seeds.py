@@ -8,6 +8,7 @@ as well, so that an interval holds both what other questions and what other seed
 Source: the two-way (questions by seeds) bootstrap with independent draws of either factor; see
 Owen, "The pigeonhole bootstrap", Annals of Applied Statistics 1(2), 2007. It errs on the wide
 side. With two or three seeds the share that is due to seeds is known badly, whatever the method.
+For few questions p is bounded from below, as in :mod:`peft_bench.metrics.paired`.
 """
 
 from __future__ import annotations
@@ -21,11 +22,14 @@ from numpy.typing import ArrayLike, NDArray
 
 from peft_bench.metrics.bootstrap import draws, group_sums
 from peft_bench.metrics.paired import PairedDifference, summarize
+from peft_bench.metrics.sign_flip import least_p, sign_flip_p
 
 Floats = NDArray[np.float64]
 Combine = Callable[[Floats], Floats]
 
 ITERATIONS = 10_000
+
+_SWAPPED = 14  # questions of a metric that is no mean of which all swaps are tried
 
 
 @dataclass(frozen=True)
@@ -61,6 +65,11 @@ def compare_systems(
 ) -> PairedDifference:
     """The second system's mean score over its seeds minus the first's.
 
+    p is never less than that of the sign-flip test over questions; of a metric that is no mean,
+    never less than the share of swaps of the systems' statistics, question by question, that give
+    as large a difference (Noreen 1989; see :mod:`peft_bench.metrics.sign_flip`), which of more
+    than 14 questions is bounded only.
+
     Args:
         a: A run a seed, each (n, statistics), all of the same items in the same order.
         b: The other system's runs of those items.
@@ -83,7 +92,13 @@ def compare_systems(
     resampled = _resampled(second, combine, iterations, seed, rng) - _resampled(
         first, combine, iterations, seed, rng
     )
-    return summarize(observed, resampled, n=len(np.asarray(a[0])), n_groups=int(first.shape[1]))
+    return summarize(
+        observed,
+        resampled,
+        n=len(np.asarray(a[0])),
+        n_groups=int(first.shape[1]),
+        least_p=_least_p(first.mean(axis=0), second.mean(axis=0), combine),
+    )
 
 
 def seed_band(
@@ -118,6 +133,22 @@ def _sums(runs: Sequence[ArrayLike], groups: Sequence[Hashable] | None) -> Float
     if not all(np.isfinite(array).all() for array in arrays):
         raise ValueError("statistics are not all finite")
     return np.stack([group_sums(array, groups) for array in arrays])
+
+
+def _least_p(first: Floats, second: Floats, combine: Combine) -> float:
+    """Of each question's statistics, the mean over seeds, (groups, statistics)."""
+    differences = second - first
+    if combine is mean_of_sums:
+        return float(sign_flip_p(differences[None, :, 0])[0])
+    differing = differences[differences.any(axis=1)]
+    if not 0 < len(differing) <= _SWAPPED:
+        return float(least_p(np.asarray([len(differing)]))[0])
+    # One question stays, since to swap all is to swap none.
+    swapped = np.arange(2 ** (len(differing) - 1))[:, None] >> np.arange(len(differing)) & 1
+    moved = swapped @ differing
+    # The first swaps none: it is the difference observed.
+    distances = np.abs(combine(second.sum(axis=0) - moved) - combine(first.sum(axis=0) + moved))
+    return float(np.mean(distances >= distances[0] * (1 - 1e-9)))
 
 
 def _scores(sums: Floats, combine: Combine) -> Floats:

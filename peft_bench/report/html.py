@@ -35,7 +35,9 @@ _PLOTTED = 40  # runs of a task in its first plot
 _LISTED = 500  # rows of the table
 
 
-def render_html(rows: Rows, *, title: str, explored: Sequence[Explored] = ()) -> str:
+def render_html(
+    rows: Rows, *, title: str, explored: Sequence[Explored] = (), baseline: str | None = None
+) -> str:
     """The page as text.
 
     Of more than 500 rows the table has the first of each task, and says so.
@@ -44,6 +46,7 @@ def render_html(rows: Rows, *, title: str, explored: Sequence[Explored] = ()) ->
         rows: In the order the table first shows; runs of one task next to each other.
         title: The page's heading.
         explored: Problems and answers, a task each.
+        baseline: The run that differences are from, if it is not each row's base model.
     """
     style = Markup(_resource("page.css"))
     script = Markup(_resource("page.js"))
@@ -69,7 +72,7 @@ def render_html(rows: Rows, *, title: str, explored: Sequence[Explored] = ()) ->
                 render_costs(rows),
                 render_explorer(explored),
             ),
-            _footer(rows),
+            _footer(rows, baseline),
             tag("script", script),
         ),
         lang="en",
@@ -177,14 +180,18 @@ def _is(row: LeaderboardRow, kind: str) -> bool:
     return (row.method == "none") == (kind == "base")
 
 
-def _footer(rows: Rows) -> Markup:
+def _footer(rows: Rows, baseline: str | None) -> Markup:
+    alone = "the base model alone (for adapters with as many examples in the prompt)"
+    absent = "no comparable run of the base model is among the runs"
+    if baseline is not None:
+        absent = "a row is not on that run's scale"
     said = [
         f"A score is shown with {text.PLUS_MINUS} one standard error; bars in the plots are the "
         "score with 1.96 standard errors either way, or the range over seeds where there are "
-        "several. A difference is from the base model alone (for adapters with as many examples "
-        "in the prompt) on the same items, in points, with its 95 % interval and p by paired "
-        "bootstrap over questions, Holm's p corrected for all differences on the board; it is "
-        "empty where no comparable run of the base model is among the runs.",
+        f"several. A difference is from {text.compared_with(baseline, alone)} on the same items, "
+        "in points, with its 95 % interval and p by paired bootstrap over questions, Holm's p "
+        "corrected for all differences on the board; that of several seeds is of their mean, over "
+        f"questions and seeds. It is empty where {absent}.",
         "A row is not comparable, and not ranked, if it differs from most rows of its task in "
         "task version, profile, sandbox level, data or scored items.",
     ]

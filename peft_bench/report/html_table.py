@@ -99,11 +99,11 @@ def _main_columns(rows: Rows) -> list[_Column]:
         _Column(
             "Over seeds", text.seeds, lambda row: row.seeds_mean, number=True, extra=not several
         ),
-        _Column("Difference [95 %]", text.difference, lambda row: row.difference, number=True),
+        _Column("Difference [95 %]", text.difference, text.tested_difference, number=True),
         _Column(
             "p",
-            lambda row: text.p_value(row.difference_p),
-            lambda row: row.difference_p,
+            lambda row: text.p_value(text.tested_p(row)),
+            text.tested_p,
             number=True,
         ),
         _Column(
@@ -142,6 +142,7 @@ _IN_MAIN = {
     *("primary_value", "primary_stderr"),
     *("difference", "difference_low", "difference_high", "difference_p", "difference_p_holm"),
     *("rank", "comparable", "seeds", "seeds_mean", "seeds_low", "seeds_high"),
+    *("seeds_difference", "seeds_difference_low", "seeds_difference_high", "seeds_p"),
 }
 
 
@@ -158,12 +159,16 @@ def _extra_columns(rows: Rows) -> list[_Column]:
         def value(row: LeaderboardRow, i: int = i) -> Cell:
             return all_cells[id(row)][i]
 
-        def show(row: LeaderboardRow, i: int = i, metric: bool = name not in FIXED_COLUMNS) -> str:
-            return _plain(all_cells[id(row)][i], metric)
+        def show(row: LeaderboardRow, i: int = i, share: bool = _is_share(name)) -> str:
+            return _plain(all_cells[id(row)][i], share)
 
         number = any(type(value(row)) in (int, float) for row in rows)
         found.append(_Column(name, show, value, number=number, extra=True))
     return found
+
+
+def _is_share(name: str) -> bool:
+    return name not in FIXED_COLUMNS or name in ("seeds_stderr", "pscp")
 
 
 def _plain(value: Cell, share: bool) -> str:

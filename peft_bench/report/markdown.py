@@ -19,10 +19,11 @@ _MARKED = re.compile(r"[\\`*_\[\]<>|~&@/]|www\.")
 _SPECIAL = re.compile(r"([\\`*_\[\]<>|~&])")
 
 
-def to_markdown(rows: Sequence[LeaderboardRow]) -> str:
+def to_markdown(rows: Sequence[LeaderboardRow], *, baseline: str | None = None) -> str:
     """A table a task, in the rows' order; scores out of 100, differences in points.
 
     Names and marks show as they are: markup, links, mentions and HTML in them are escaped.
+    ``baseline`` is the run that differences are from, if it is not each row's base model.
     """
     parts = ["# Leaderboard\n"]
     if not rows:
@@ -41,10 +42,11 @@ def to_markdown(rows: Sequence[LeaderboardRow]) -> str:
         lines = [_HEADER, _RULE, *(_line(row) for row in members)]
         parts.append("".join(f"| {' | '.join(line)} |\n" for line in lines))
     parts.append(
-        f"Scores are shown with {text.PLUS_MINUS} one standard error. A difference is from the "
-        "base model on the same items, in points, with its 95 % interval by paired bootstrap over "
-        "questions; p is corrected by Holm for all differences on the board. A row without a rank "
-        "is not comparable with the others of its task, or unfinished.\n"
+        f"Scores are shown with {text.PLUS_MINUS} one standard error. A difference is from "
+        f"{escape(text.compared_with(baseline))} on the same items, in points, with its 95 % "
+        "interval by paired bootstrap over questions; that of several seeds is of their mean, over "
+        "questions and seeds. p is corrected by Holm for all differences on the board. A row "
+        "without a rank is not comparable with the others of its task, or unfinished.\n"
     )
     if any(row.pscp is not None for row in rows):
         parts.append(f"{text.PSCP_NOTE} It is in the CSV file.\n")

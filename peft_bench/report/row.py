@@ -53,8 +53,10 @@ class LeaderboardRow:
         primary_metric: The metric the next columns are about.
         primary_value: A share from 0 to 1.
         primary_stderr: Its standard error.
-        baseline_run: The run that this one is compared with: the base model's.
-        difference: primary_value minus the baseline's, on the same items.
+        baseline_run: The run that this one is compared with: the base model's, or the one asked
+            for.
+        difference: primary_value minus the baseline's, on the same items; of this run alone, also
+            where there are several seeds.
         difference_low: Lower end of its 95 % interval, by paired bootstrap over questions.
         difference_high: Upper end.
         difference_p: Two-sided p of no difference.
@@ -65,15 +67,16 @@ class LeaderboardRow:
         comparable: The row agrees with most of its task's rows in task version, profile, sandbox
             level, data and scored ids; if not, a mark says in what, and it has no rank.
         rank: Among the comparable rows of its task, 1 the best; equal scores share a rank.
-        difference_p_holm: The p of the row's configuration (difference_p, or seeds_p where it was
-            run under several seeds), corrected for the number of configurations on the board.
+        difference_p_holm: The p of the row's configuration (seeds_p where there is one, else
+            difference_p), corrected for the number of configurations on the board.
         seed: Of training, else of the examples shown, else of sampling.
         seeds: Runs on the board that differ from this one in a seed only, itself included.
         seeds_mean: The primary metric's mean over them.
         seeds_low: Its lowest value among them.
         seeds_high: Its highest.
         seeds_stderr: Standard error of the mean, by bootstrap over questions and seeds.
-        seeds_difference: seeds_mean minus the baseline's score.
+        seeds_difference: seeds_mean minus the baseline's score; shown in place of difference by
+            every format but the CSV.
         seeds_difference_low: Lower end of its 95 % interval, over questions and seeds.
         seeds_difference_high: Upper end.
         seeds_p: Two-sided p of no difference.

@@ -8,18 +8,21 @@ from peft_bench.report import text
 from peft_bench.report.row import Compared, LeaderboardRow
 
 _HEADER = (
-    *("task", "#", "run", "model", "method", "n", "score in %", "over seeds"),
+    *("task", "#", "run", "model", "method", "n", "score in %", "PSCP", "over seeds"),
     *("difference [95 %]", "p", "p (Holm)", "marks"),
 )
 _FROM = "second - first [95 %]"
-_RIGHT = {"#", "n", "score in %", "over seeds", "difference [95 %]", _FROM, "p", "p (Holm)"}
+_RIGHT = {
+    *("#", "n", "score in %", "PSCP", "over seeds", "difference [95 %]", _FROM, "p", "p (Holm)")
+}
 _COMPARED = ("task", "metric", "first", "second", _FROM, "p", "p (Holm)", "marks")
 _WIDEST = 36
 
 
 def format_table(rows: Sequence[LeaderboardRow]) -> str:
-    """A line a row; a task is named once. Long names are cut, remarks never.
+    """A line a row; a task is named once. Long names are cut, but remarks and a run's name never.
 
+    Runs are asked for by name (``--compare``), so it must be there to copy.
     Control characters in names cannot steer the terminal.
     """
     if not rows:
@@ -32,14 +35,15 @@ def format_table(rows: Sequence[LeaderboardRow]) -> str:
             (
                 "" if task == last else _cut(task),
                 "" if row.rank is None else str(row.rank),
-                _cut(text.printable(row.run)),
+                text.printable(row.run),
                 _cut(text.model(row.model)),
                 _cut(text.method(row)),
                 "" if row.n is None else str(row.n),
                 f"{text.printable(row.primary_metric)} {text.score(row)}",
+                "" if row.pscp is None else text.percent(row.pscp),
                 text.seeds(row),
                 text.difference(row),
-                text.p_value(row.difference_p),
+                text.p_value(text.tested_p(row)),
                 text.p_value(row.difference_p_holm),
                 "; ".join(text.remarks(row)),
             )

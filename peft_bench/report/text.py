@@ -74,10 +74,31 @@ def score(row: LeaderboardRow) -> str:
 
 
 def difference(row: LeaderboardRow) -> str:
-    """The difference from the base model and its 95 % interval, in points out of 100."""
+    """The difference that the row's corrected p is of, its 95 % interval, and of how many seeds.
+
+    In points out of 100; the baseline's score is what it is a difference from.
+    """
+    if row.seeds_difference is not None:
+        shown = interval(row.seeds_difference, row.seeds_difference_low, row.seeds_difference_high)
+        return f"{shown} ({row.seeds} seeds)"
     if row.difference is None:
         return ""
     return interval(row.difference, row.difference_low, row.difference_high)
+
+
+def tested_difference(row: LeaderboardRow) -> float | None:
+    """That of :func:`difference`, as a share."""
+    return row.difference if row.seeds_difference is None else row.seeds_difference
+
+
+def tested_p(row: LeaderboardRow) -> float | None:
+    """The p of :func:`difference`."""
+    return row.difference_p if row.seeds_difference is None else row.seeds_p
+
+
+def compared_with(baseline: str | None, base_model: str = "the base model") -> str:
+    """What differences are from."""
+    return base_model if baseline is None else f"the run {baseline}"
 
 
 def interval(value: float, low: float | None, high: float | None) -> str:
@@ -161,9 +182,10 @@ def remarks(row: LeaderboardRow) -> list[str]:
     found = ["demonstration"] if row.demonstration else []
     if row.status != "complete":
         found.append(row.status)
-    if row.custom_data and "custom data" not in row.marks:
+    marks = row.marks.split("; ")
+    if row.custom_data and "custom data" not in marks:
         found.append("custom data")
-    return [printable(text) for text in [*found, *row.marks.split("; ")] if text]
+    return [printable(text) for text in [*found, *marks] if text]
 
 
 def _scaled(number: int, base: int, units: tuple[str, ...]) -> str:

@@ -6,6 +6,7 @@ import argparse
 import os
 from pathlib import Path
 
+from peft_bench.errors import UsageError
 from peft_bench.verbs import Verbs
 
 
@@ -48,7 +49,17 @@ def add(verbs: Verbs) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Runs it; returns the exit code."""
+    """Runs it; returns the exit code.
+
+    Raises:
+        UsageError: a metric without runs to compare by it, or a name that no run has.
+    """
+    if arguments.metric is not None and not arguments.compare:
+        raise UsageError(
+            place=f"--metric {arguments.metric}",
+            problem="it is what --compare compares by, and no runs to compare are given",
+            remedy="add --compare A B",
+        )
     keep_to_one_thread()
     from peft_bench.records import collector_paused
     from peft_bench.showing import show

@@ -187,6 +187,8 @@ def test_a_leaderboard_of_nothing(tmp_path: Path) -> None:
     done = run("leaderboard", tmp_path)
     assert done.returncode == 1
     assert f"skipped: {tmp_path}: no evaluation there" in done.stderr
+    metric = run("leaderboard", tmp_path, "--metric", "em@1")
+    assert metric.returncode == 2 and "add --compare A B" in metric.stderr
     missing = run("leaderboard", tmp_path / "none")
     assert missing.returncode == 1 and "no such folder" in missing.stderr
 

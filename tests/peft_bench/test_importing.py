@@ -16,6 +16,7 @@ from peft_bench.errors import UsageError
 from peft_bench.importing import Found, find_runs
 from peft_bench.leaderboard import build_board
 from peft_bench.records import AdapterRecord, StoredRecord, TaskRecord
+from peft_bench.report import text
 from peft_bench.showing import show, tell
 
 MakeRun = Callable[..., StoredRecord]
@@ -112,6 +113,8 @@ def test_the_former_names_and_full_fine_tuning_are_known(tmp_path: Path) -> None
         experiment(metrics=[]),
         experiment(metrics=[{"test accuracy": 48}]),
         {**experiment(), "run_info": {}},
+        {**experiment(), "meta_info": {"model_info": "x"}},
+        experiment(metrics=[{"test accuracy": 10**400}]),
         {"some": "json"},
         [1, 2],
         "{broken",
@@ -152,6 +155,65 @@ def test_what_is_written_is_read_again(make_run: MakeRun, tmp_path: Path) -> Non
         4096,
         "2025-01-31T12:00:00+00:00",
     )
+
+
+def test_what_is_written_of_several_tasks_stays_apart(make_run: MakeRun, tmp_path: Path) -> None:
+    adapter = AdapterRecord("a", "a" * 64, "lora", train_peak_bytes=1 << 30)
+    runs = [
+        make_run("one", [1.0, 0.0], adapter=adapter),
+        make_run("two", [1.0, 1.0], metric="pass@1", adapter=adapter, task="odex"),
+        make_run("demo", [0.0], adapter=adapter, task="quickstart", demonstration=True),
+        make_run("rows", [0.0], adapter=adapter, task="t", custom_data=True, marks=("1 of 2",)),
+    ]
+    method_comparison.write_results([run.record for run in runs], tmp_path / "results")
+    *rows, demo, custom = find_runs([tmp_path / "results"]).rows
+    assert text.remarks(demo) == ["demonstration", "imported from PEFT's method_comparison"]
+    assert text.remarks(custom)[::2] == ["custom data", "1 of 2"]
+    assert [(row.task, row.task_version, row.primary_metric, row.n) for row in rows] == [
+        ("conala", "2.0", "em@10", 2),
+        ("odex", "2.0", "pass@1", 2),
+    ]
+    assert [(row.primary_stderr, row.metrics.keys()) for row in rows] == [
+        (0.1, {"em@10"}),
+        (0.1, {"pass@1"}),
+    ]
+    assert {(row.train_peak_bytes, row.reserved_peak_bytes) for row in rows} == {(1 << 30, None)}
+
+
+@pytest.mark.parametrize(
+    "ours", ["x", None, {}, {"task": 3, "n": -1, "stderr": 2, "marks": [3, "", None]}]
+)
+def test_what_peft_bench_says_of_a_file_may_be_anything(ours: Any, tmp_path: Path) -> None:
+    file = put(tmp_path / "MetaMathQA" / "results" / "x.json", experiment() | {"peft_bench": ours})
+    (row,) = find_runs([file]).rows
+    assert (row.task, row.primary_metric, row.n) == ("MetaMathQA", "accuracy", None)
+    assert (row.primary_stderr, row.reserved_peak_bytes) == (None, 22 << 30)
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("\u0442\u0435\u0441\u0442-\u0430", "\u0442\u0435\u0441\u0442-\u0431"),
+        ("same", "same", "same"),
+        ("Same", "same"),
+        ("x" * 300, "x" * 300 + "y", "x" * 300),
+        ("\ud800", "a/b", "a-b", "..", ""),
+    ],
+    ids=lambda names: ascii(names)[:30],
+)
+def test_every_run_has_a_file_of_its_own(
+    names: tuple[str, ...], make_run: MakeRun, tmp_path: Path
+) -> None:
+    adapter = AdapterRecord("a", "a" * 64, "lora")
+    runs = [make_run(f"run{i}", [1.0, 0.0], adapter=adapter) for i in range(len(names))]
+    records = [
+        dataclasses.replace(run.record, name=name) for run, name in zip(runs, names, strict=True)
+    ]
+    first = method_comparison.write_results(records, tmp_path / "results")
+    assert len({str(path).lower() for path in first}) == len(names)
+    rows = find_runs([tmp_path / "results"]).rows
+    assert sorted(row.run for row in rows) == sorted(f"lora/{name}" for name in names)
+    assert method_comparison.write_results(records, tmp_path / "results") == first
 
 
 def test_harness_results_are_records(tmp_path: Path) -> None:

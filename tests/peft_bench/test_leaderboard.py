@@ -16,6 +16,7 @@ import pytest
 from peft_bench.leaderboard import (
     LEADERBOARD_SCHEMA_VERSION,
     LeaderboardRow,
+    build_board,
     build_rows,
     format_table,
     to_csv,
@@ -344,7 +345,7 @@ def test_terminal_table_is_aligned_and_says_demonstration() -> None:
     rows = [
         row(run="one", primary_value=0.5, primary_stderr=0.1, marks="10 of 543"),
         row(run="twelve", method="none", demonstration=True, custom_data=True),
-        row(run="x" * 80, task="apps", quantization="nf4", status="failed"),
+        row(run="x" * 40, model="y" * 80, task="apps", quantization="nf4", status="failed"),
     ]
     lines = format_table(rows).splitlines()
     assert len(lines) == 4
@@ -359,13 +360,40 @@ def test_terminal_table_is_aligned_and_says_demonstration() -> None:
     assert "lora, nf4" in lines[3]
     assert "failed" in lines[3]
     assert lines[2].startswith(" ")  # the task is named once
-    assert max(map(len, lines)) < 140
+    assert max(map(len, lines)) < 160
+
+
+def test_names_of_runs_can_be_copied_from_the_terminal() -> None:
+    name = "smollm2-135m--prompt_tuning--conala--s42--6676f716"
+    assert f" {name} " in format_table([row(run=name)])
+
+
+def test_the_terminal_shows_pscp_where_it_was_asked_for() -> None:
+    lines = format_table([row(run="a", pscp=0.1234), row(run="b")]).splitlines()
+    assert "PSCP" in lines[0]
+    assert lines[1].split()[-1] == "12.3"
+    assert "PSCP" not in format_table([row()])
 
 
 def test_names_cannot_steer_the_terminal() -> None:
     text = format_table([row(run="\x1b[2J\x07a\u202eb\nc", marks="\x9b31m")])
     assert len(text.splitlines()) == 2
     assert not any(char in text for char in "\x1b\x07\u202e\x9b")
+
+
+@pytest.mark.parametrize("value", ["NaN", "Infinity", "-Infinity", "1" + "0" * 400, "1e999"])
+def test_a_page_is_made_of_samples_with_scores_that_are_no_numbers(
+    value: str, tmp_path: Path
+) -> None:
+    base = stored(tmp_path, "base", BASE)
+    samples = base.folder / "samples.jsonl"
+    text = samples.read_text(encoding="utf-8")
+    samples.write_text(text.replace('"em@1": 1', f'"em@1": {value}', 1), encoding="utf-8")
+    board = build_board([base])
+    write_html(board.rows, tmp_path / "b.html", board=board)
+    page = (tmp_path / "b.html").read_text(encoding="utf-8")
+    assert '"values":[0.0]' in page
+    assert '"values":[null]' in page
 
 
 def test_no_rows_are_a_leaderboard_too() -> None:

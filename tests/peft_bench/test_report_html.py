@@ -215,6 +215,17 @@ def test_marks_stand_where_the_scores_are() -> None:
     assert half / (places[0] - zero) == pytest.approx(1.96 * 0.01 / 0.2, rel=1e-2)
 
 
+def test_marks_are_compared_as_a_whole() -> None:
+    adapter = row(custom_data=True, marks="1 of 2; trained on custom data")
+    assert text.remarks(adapter) == ["custom data", "1 of 2", "trained on custom data"]
+    assert text.remarks(row(custom_data=True, marks="a; custom data")) == ["a", "custom data"]
+
+
+def test_shares_are_out_of_100_in_every_column() -> None:
+    page = Page(render_html([row(pscp=0.1234, seeds_stderr=0.0456), row(run="b")], title="t"))
+    assert {"12.3", "4.6"} <= set(page.said("td"))
+
+
 def test_a_demonstration_is_marked_as_one() -> None:
     page = Page(render_html(ROWS, title="Mine"))
     classes = [str(each["class"]) for each in marks(page)]

@@ -19,6 +19,10 @@ from peft_bench.leaderboard import (
     build_rows,
     compare_runs,
     format_comparisons,
+    format_table,
+    to_markdown,
+    write_html,
+    write_markdown,
 )
 from peft_bench.metrics.corpus import COMBINE
 from peft_bench.metrics.multiple import PscpConstants, holm
@@ -31,6 +35,7 @@ from peft_bench.records import (
     StoredRecord,
     variant_sha256,
 )
+from peft_bench.report import text
 
 MakeRun = Callable[..., StoredRecord]
 
@@ -129,7 +134,7 @@ def test_any_run_can_be_the_baseline(make_run: MakeRun) -> None:
     rows = rows_of([other, make_run("lora", GOOD, adapter=LORA)], baseline="other")
     assert rows["lora"].baseline_run == "other"
     assert rows["other"].baseline_run is None
-    with pytest.raises(UsageError, match="no run has that name"):
+    with pytest.raises(UsageError, match=r"no run has that name\. the runs are: other\."):
         build_board([other], baseline="nobody")
 
 
@@ -205,6 +210,74 @@ def test_runs_that_differ_in_the_seed_are_compared_together(make_run: MakeRun) -
     assert (rows["alone"].seeds, rows["alone"].seeds_mean) == (1, None)
 
 
+def test_a_corrected_p_stands_beside_the_difference_it_belongs_to(
+    make_run: MakeRun, tmp_path: Path
+) -> None:
+    values = [GOOD, [1.0] * N, BASE]
+    runs = [make_run("zero", BASE), *(seeded(make_run, i, v) for i, v in enumerate(values))]
+    rows = build_board(runs).rows
+    together = compare_systems([as_sums(BASE)], [as_sums(v) for v in values], groups=GROUPS)
+    shown = text.interval(together.difference, together.low, together.high) + " (3 seeds)"
+    own = rows_of(runs)["seed1"]
+    assert own.difference is not None
+    alone = text.interval(own.difference, own.difference_low, own.difference_high)
+    write_html(rows, tmp_path / "b.html")
+    for view in (
+        format_table(rows),
+        to_markdown(rows).replace("\\", ""),
+        (tmp_path / "b.html").read_text(encoding="utf-8"),
+    ):
+        assert view.count(shown) == 3
+        assert alone not in view
+    assert [text.tested_p(rows_of(runs)[f"seed{i}"]) for i in range(3)] == [together.p_value] * 3
+    assert (own.difference_p, own.difference_p_holm) != (own.seeds_p, own.seeds_p)  # CSV has both
+
+
+def test_a_seed_without_samples_leaves_the_others_their_own_test(make_run: MakeRun) -> None:
+    runs = [make_run("zero", BASE), make_run("alone", GOOD, adapter=LORA)]
+    runs += [seeded(make_run, i, GOOD) for i in range(3)]
+    (runs[-1].folder / "samples.jsonl").unlink()
+    rows = rows_of(runs)
+    tested = [rows[name] for name in ("alone", "seed0", "seed1")]
+    assert [row.difference_p_holm for row in tested] == holm(
+        [row.difference_p or 0.0 for row in tested]
+    )
+    for row in tested[1:]:
+        assert row.marks.startswith("not tested over seeds: samples cannot be read")
+        assert text.difference(row) == text.difference(tested[0])
+    assert rows["seed2"].marks.startswith("no difference: samples cannot be read")
+    assert "over seeds" not in rows["seed2"].marks
+    assert rows["alone"].marks == ""
+
+
+@pytest.mark.parametrize("name", ["seed0", "seed1", "seed2"])
+def test_seeds_are_not_compared_with_one_of_them(name: str, make_run: MakeRun) -> None:
+    runs = [seeded(make_run, i, values) for i, values in enumerate((BASE, GOOD, SAME))]
+    rows = rows_of([*runs, make_run("alone", GOOD, adapter=LORA)], baseline=name)
+    baseline = rows.pop(name)
+    assert (baseline.difference_p, baseline.difference_p_holm, baseline.seeds_p) == (None,) * 3
+    assert baseline.marks == ""
+    assert [row.seeds_p for row in rows.values()] == [None] * 3
+    assert [row.difference_p_holm for row in rows.values()] == holm(
+        [row.difference_p or 0.0 for row in rows.values()]
+    )
+    assert rows.pop("alone").marks == ""
+    for row in rows.values():
+        assert row.marks == "not tested over seeds: the baseline is one of them"
+
+
+def test_pages_name_the_baseline_that_was_asked_for(make_run: MakeRun, tmp_path: Path) -> None:
+    runs = [make_run("a_b", BASE), make_run("lora", GOOD, adapter=LORA)]
+    for name in (None, "a_b"):
+        board = build_board(runs, baseline=name)
+        write_markdown(board.rows, tmp_path / "b.md", baseline=board.baseline)
+        write_html(board.rows, tmp_path / "b.html", board=board)
+        for file, shown in (("b.md", "a\\_b"), ("b.html", "a_b")):
+            said = (tmp_path / file).read_text(encoding="utf-8")
+            assert (f"A difference is from the run {shown} on the same items" in said) == bool(name)
+            assert ("A difference is from the base model" in said) == (name is None)
+
+
 def test_variants_are_told_by_everything_but_name_and_seed() -> None:
     recipe = {"name": "a", "method": {"name": "lora"}, "training": {"seed": 1, "epochs": 5}}
     same = {**recipe, "name": "b", "training": {"seed": 2, "epochs": 5}}
@@ -229,8 +302,21 @@ def test_any_two_rows_are_compared_on_request(make_run: MakeRun) -> None:
     assert [first.p_holm, second.p_holm] == holm([first.found.p_value, second.found.p_value])
     assert second.marks == ("not comparable: profile study, not default",)
     assert "not comparable" in format_comparisons([first, second])
-    with pytest.raises(UsageError, match="no run has that name"):
+    with pytest.raises(UsageError, match=r"no run has that name\. the runs are: a, b, c\."):
         compare_runs(board, [("a", "nobody")])
+
+
+def test_names_that_no_run_has_are_answered_with_those_near(make_run: MakeRun) -> None:
+    names = [f"tiny-lora-s{seed}" for seed in range(9)] + ["base\n"]
+    records = [make_run(f"r{i}", BASE).record for i in range(10)]
+    runs = [
+        StoredRecord(dataclasses.replace(record, name=name), Path(f"r{i}"))
+        for i, (name, record) in enumerate(zip(names, records, strict=True))
+    ]
+    with pytest.raises(UsageError, match=r"did you mean tiny-lora-s1, tiny-lora-s\d"):
+        build_board(runs, baseline="tiny-lora-s1x")
+    with pytest.raises(UsageError, match=r"the runs are: base, tiny-lora-s0, .* and 2 more\."):
+        build_board(runs, baseline="q")
 
 
 def test_comparisons_are_kept_until_the_samples_change(
@@ -255,7 +341,7 @@ def test_comparisons_are_kept_until_the_samples_change(
     assert len(reads) == 2 - 1  # the problem is found before the baseline is read
     cache.write_text("{broken", encoding="utf-8")
     assert "not the mean" in rows_of(runs, cache=cache)["lora"].marks
-    assert json.loads(cache.read_text(encoding="utf-8"))["version"] == 2
+    assert json.loads(cache.read_text(encoding="utf-8"))["version"] == 3
 
 
 def test_pscp_is_there_on_request(make_run: MakeRun) -> None:

@@ -9,6 +9,7 @@ from scipy import stats
 
 from peft_bench.metrics.bootstrap import draws
 from peft_bench.metrics.paired import paired_bootstrap, paired_bootstraps, summarize
+from peft_bench.metrics.sign_flip import COUNTED, sign_flip_p
 
 
 def binary(n: int, share: float, seed: int = 0) -> np.ndarray:
@@ -82,6 +83,45 @@ def test_false_alarms_are_as_rare_as_p_says() -> None:
     assert 3 <= sum(value < 0.05 for value in p) <= 29  # 15 expected
 
 
+@pytest.mark.parametrize("n", [1, 2, 5, 7, 8, COUNTED])
+def test_few_changes_are_no_surer_than_their_signs(n: int) -> None:
+    """Right and wrong: the sign test. Questions that did not change make no difference."""
+    for better in range(n + 1):
+        changes = [1.0] * better + [-1.0] * (n - better)
+        exact = stats.binomtest(better, n).pvalue
+        assert sign_flip_p(np.array([changes]))[0] == pytest.approx(exact, rel=1e-12)
+        for same in (3, 200):
+            found = paired_bootstrap([0.0] * (n + same), changes + [0.0] * same, iterations=200)
+            assert found.p_value >= exact * (1 - 1e-12)
+    five = paired_bootstrap([0] * 5, [1] * 5)
+    assert five.p_value == 0.0625
+
+
+def test_flipped_signs_equal_scipy() -> None:
+    rng = np.random.default_rng(17)
+    rows = [rng.normal(0.4, 1, 9), np.round(rng.normal(0.4, 1, 9), 1), np.zeros(9)]
+    theirs = [
+        stats.permutation_test((row,), np.mean, permutation_type="samples", n_resamples=np.inf)
+        for row in rows
+    ]
+    assert sign_flip_p(np.array(rows)) == pytest.approx([each.pvalue for each in theirs])
+
+
+def test_many_changes_have_the_least_p_there_is() -> None:
+    rows = np.ones((2, COUNTED + 1))
+    rows[1, 0] = 0
+    assert sign_flip_p(rows).tolist() == [2.0**-COUNTED, 2.0 ** (1 - COUNTED)]
+
+
+@pytest.mark.parametrize("n", [5, 8, 12, 20])
+def test_false_alarms_of_few_questions_are_no_more_than_p_says(n: int) -> None:
+    rng = np.random.default_rng(18)
+    for differences in (rng.normal(size=(1000, n)), rng.choice([-1.0, 0.0, 1.0], size=(1000, n))):
+        p = np.array([one.p_value for one in paired_bootstraps(differences, iterations=500)])
+        assert (p < 0.05).sum() <= 72  # 50 expected, standard deviation 7
+        assert (p < 0.005).sum() <= 12
+
+
 def test_confidence_sets_the_width() -> None:
     a, b = binary(200, 0.3, 15), binary(200, 0.5, 16)
     wide, narrow = (paired_bootstrap(a, b, confidence=c) for c in (0.99, 0.8))
@@ -117,6 +157,7 @@ def test_what_is_counted_is_what_resamples_summarized_are(
             n=60,
             n_groups=number,
             confidence=confidence,
+            least_p=sign_flip_p(sums[None])[0],
         )
         assert dataclasses.astuple(one) == pytest.approx(
             dataclasses.astuple(expected), rel=1e-12, abs=1e-15
@@ -146,7 +187,8 @@ def test_sums_that_single_precision_cannot_hold_are_made_in_double(size: float) 
     times = np.concatenate(list(draws(4, 300, 0)))
     found = paired_bootstraps(pairs, iterations=300)
     for pair, one in zip(pairs, found, strict=True):
-        expected = summarize(pair.sum() / 4, times @ pair / 4, n=4, n_groups=4)
+        least = sign_flip_p(pair[None])[0]
+        expected = summarize(pair.sum() / 4, times @ pair / 4, n=4, n_groups=4, least_p=least)
         assert dataclasses.astuple(one) == pytest.approx(dataclasses.astuple(expected), rel=1e-14)
 
 

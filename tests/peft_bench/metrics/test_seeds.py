@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import itertools
 import math
 
 import numpy as np
@@ -8,7 +9,7 @@ import pytest
 from peft_bench.metrics.bootstrap import draws
 from peft_bench.metrics.corpus import COMBINE
 from peft_bench.metrics.paired import paired_bootstrap
-from peft_bench.metrics.seeds import as_sums, compare_systems, seed_band
+from peft_bench.metrics.seeds import _least_p, as_sums, compare_systems, seed_band
 from peft_bench.metrics.text import bleu_statistics
 
 RNG = np.random.default_rng(7)
@@ -54,6 +55,36 @@ def test_false_alarms_are_as_many_as_the_level_says() -> None:
         found = compare_systems(runs[:4], runs[4:], iterations=400)
         alarms += found.p_value < 0.05
     assert alarms <= 24  # with 4 seeds somewhat more than 5 %: the resampling of few seeds
+
+
+def test_few_questions_are_no_surer_than_their_signs() -> None:
+    base, better = as_sums([0.0] * 5), as_sums([1.0] * 5)
+    assert compare_systems([base], [better]).p_value == 0.0625
+    assert compare_systems([base], [better] * 3).p_value == 0.0625
+    texts = [bleu_statistics("a b c d e", text) for text in ("a b c d e", "a b z z z")]
+    found = compare_systems([[texts[1]] * 5], [[texts[0]] * 5], COMBINE["bleu"])
+    assert (found.difference > 0.3, found.p_value) == (True, 0.0625)
+
+
+def test_few_questions_of_a_corpus_metric_are_swapped_in_every_way() -> None:
+    texts = ["a b c d e", "a b c x e", "a b y z e", "a b c d"]
+    rng = np.random.default_rng(3)
+    first, second = (
+        np.array([bleu_statistics("a b c d e", texts[i]) for i in rng.integers(4, size=8)])
+        for _ in range(2)
+    )
+    combine = COMBINE["bleu"]
+    found = compare_systems([first], [second], combine)
+    swaps = [np.array(each)[:, None] for each in itertools.product((False, True), repeat=8)]
+    differences = [
+        combine(np.where(swap, first, second).sum(0) + 0.0)
+        - combine(np.where(swap, second, first).sum(0) + 0.0)
+        for swap in swaps
+    ]
+    exact = np.mean(np.abs(differences) >= abs(found.difference) * (1 - 1e-9))
+    assert 0.01 < exact < 1
+    assert found.p_value >= exact * (1 - 1e-12)
+    assert _least_p(first + 0.0, second + 0.0, combine) == pytest.approx(exact)
 
 
 def test_a_corpus_metric_is_resampled_as_one() -> None:
