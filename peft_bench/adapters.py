@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 CONFIG_FILE = "adapter_config.json"
 WEIGHTS_FILE = "adapter_model.safetensors"
 MODEL_CONFIG_FILE = "config.json"
+_MODEL_WEIGHTS_FILE = "model.safetensors"
+_WEIGHTS_INDEX_FILE = "model.safetensors.index.json"
 
 
 def is_full_model(folder: Path) -> bool:
@@ -63,7 +65,7 @@ def check_folder(folder: Path) -> AdapterCard | None:
             place=str(folder), problem="no such adapter folder", remedy="train it, or mend the path"
         )
     if is_full_model(folder):
-        _check_weights(folder)
+        check_weights(folder)
     else:
         for name in (CONFIG_FILE, WEIGHTS_FILE):
             if not (folder / name).is_file():
@@ -84,22 +86,42 @@ def check_folder(folder: Path) -> AdapterCard | None:
     return card
 
 
-def _check_weights(folder: Path) -> None:
+def check_weights(folder: Path) -> None:
+    """Reads the weights of an adapter, and of a whole model's files headers and lengths.
+
+    Raises:
+        MissingError: a whole model lacks a file of its weights.
+        UsageError: a file is truncated, or no safetensors file or index.
+    """
     from safetensors import SafetensorError, safe_open
 
-    files = content_files(folder)[1:]
-    if not files:
-        raise MissingError(
-            place=str(folder),
-            problem="has no model*.safetensors: not a whole model",
-            remedy="train it again, or copy the whole folder",
-        )
-    for file in files:
+    if not is_full_model(folder):
+        saved_tensors(folder)
+        return
+    for name in _weights_files(folder):
+        file = folder / name
+        if not file.is_file():
+            raise MissingError(
+                place=str(folder),
+                problem=f"has no {name}: not a whole model",
+                remedy="train it again, or copy the whole folder",
+            )
         try:
             with safe_open(file, framework="pt"):  # reads the header, and compares the length
                 pass
         except (SafetensorError, OSError) as error:
             raise _unreadable(file, error) from None
+
+
+def _weights_files(folder: Path) -> list[str]:
+    """The names of the files that a whole model's weights lie in: one, or those of an index."""
+    index = folder / _WEIGHTS_INDEX_FILE
+    if (folder / _MODEL_WEIGHTS_FILE).is_file() or not index.is_file():
+        return [_MODEL_WEIGHTS_FILE]
+    try:
+        return sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise _unreadable(index, error, "an index of weights") from None
 
 
 def read_config(folder: Path) -> dict[str, Any]:
@@ -138,10 +160,10 @@ def saved_tensors(folder: Path) -> dict[str, torch.Tensor]:
         raise _unreadable(file, error) from None
 
 
-def _unreadable(file: Path, error: Exception) -> UsageError:
+def _unreadable(file: Path, error: Exception, kind: str = "a safetensors file") -> UsageError:
     return UsageError(
         place=str(file),
-        problem=f"cannot be read ({error}): truncated or not a safetensors file",
+        problem=f"cannot be read ({error}): truncated or not {kind}",
         remedy="train it again, or copy the file anew",
     )
 

@@ -15,6 +15,7 @@ from typing import Any
 from peft_bench import schema
 from peft_bench.errors import Faults, UsageError
 from peft_bench.methods import FULL
+from peft_bench.records import write_text
 
 CARD_SCHEMA_VERSION = 1
 CARD_FILE = "card.json"
@@ -51,7 +52,9 @@ class Costs:
     ``train_wall_s`` is the whole of it, validation and checkpoints included; ``step_wall_s`` its
     steps alone, by which ``tokens_per_s`` goes. ``device_s`` is wall seconds times GPUs, on a CPU
     the process's CPU seconds. ``flops`` are reckoned, see :mod:`peft_bench.flops`; validation is
-    left out. All figures add up over an interrupted run and the one that went on.
+    left out. All figures add up over an interrupted run and the one that went on; where the time
+    of the former is unknown, or was that of another number of processes, all times but
+    ``load_wall_s`` are absent.
 
     On a GPU ``train_peak_bytes`` is CUDA's ``max_memory_allocated`` and ``reserved_peak_bytes``
     its ``max_memory_reserved``; on a CPU it is the peak resident set, and reserved is absent.
@@ -59,8 +62,8 @@ class Costs:
 
     device: str
     load_wall_s: float
-    train_wall_s: float
-    tokens_per_s: float
+    train_wall_s: float | None
+    tokens_per_s: float | None
     load_peak_bytes: int | None
     train_peak_bytes: int | None
     reserved_peak_bytes: int | None
@@ -139,8 +142,8 @@ def read_card(folder: Path) -> AdapterCard | None:
 def write_card(folder: Path, card: AdapterCard) -> None:
     """Writes ``card.json`` and the model card ``README.md``."""
     plain = dataclasses.asdict(card)
-    (folder / CARD_FILE).write_text(json.dumps(plain, indent=2) + "\n", encoding="utf-8")
-    (folder / "README.md").write_text(render_model_card(card), encoding="utf-8")
+    write_text(folder / CARD_FILE, json.dumps(plain, indent=2) + "\n")
+    write_text(folder / "README.md", render_model_card(card))
 
 
 def _or_dash(value: float | None, form: str) -> str:
@@ -176,9 +179,9 @@ def render_model_card(card: AdapterCard) -> str:
         ),
         "Steps": f"{card.outcome.steps} ({card.outcome.epochs:.2f} epochs)",
         "Validation loss": "-" if loss is None else f"{loss:.4f} (step {card.outcome.best_step})",
-        "Training time": f"{card.costs.train_wall_s:.0f} s on {card.costs.device}",
+        "Training time": f"{_or_dash(card.costs.train_wall_s, '{:.0f} s')} on {card.costs.device}",
         "Device time": _or_dash(card.costs.device_s, "{:.0f} s"),
-        "Tokens a second": f"{card.costs.tokens_per_s:.0f}",
+        "Tokens a second": _or_dash(card.costs.tokens_per_s, "{:.0f}"),
         "Training FLOPs": _or_dash(card.costs.flops, "{:.3g}"),
         "Peak memory": _or_dash(card.costs.train_peak_bytes, "{:,} bytes"),
         "Trained by": card.costs.engine,

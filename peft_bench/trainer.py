@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -96,6 +96,8 @@ def settings(
         "save_strategy": "steps",
         "save_steps": interval,
         "save_total_limit": 2,
+        # Early stopping's count; nothing else here keeps a state.
+        "restore_callback_states_from_checkpoint": True,
         "load_best_model_at_end": True,
         "metric_for_best_model": "eval_loss",
         "greater_is_better": False,
@@ -181,20 +183,19 @@ def _trainer_class() -> type[Any]:
     class ByLength(torch.utils.data.Sampler[int]):
         """Rows of about the same length together, shuffled anew each epoch."""
 
-        def __init__(self, lengths: list[int], batch_size: int, seed: int) -> None:
+        def __init__(
+            self, lengths: list[int], batch_size: int, seed: int, epoch: Callable[[], int]
+        ) -> None:
             self.lengths = lengths
             self.batch_size = batch_size
             self.seed = seed
-            self.epoch = 0
-
-        def set_epoch(self, epoch: int) -> None:
             self.epoch = epoch
 
         def __len__(self) -> int:
             return len(self.lengths)
 
         def __iter__(self) -> Iterator[int]:
-            seed = f"{self.seed} {self.epoch}"
+            seed = f"{self.seed} {self.epoch()}"
             return iter(order_by_length(self.lengths, self.batch_size, seed))
 
     class PeftBenchTrainer(Trainer):  # type: ignore[misc]
@@ -213,7 +214,13 @@ def _trainer_class() -> type[Any]:
             rows = self.train_dataset if train_dataset is None else train_dataset
             args = self.args
             batch_size = args.train_batch_size * args.gradient_accumulation_steps * args.world_size
-            return ByLength([row["length"] for row in rows], batch_size, args.data_seed)
+            # Asked for, since nobody tells it to the sampler of several processes that go on.
+            return ByLength(
+                [row["length"] for row in rows],
+                batch_size,
+                args.data_seed,
+                lambda: int(self.state.epoch or 0),
+            )
 
         def compute_loss(
             self,

@@ -1,21 +1,26 @@
 """``peft-bench train``: a recipe becomes an adapter folder with its card.
 
 The work happens in ``NAME.partial``, which keeps checkpoints; it is renamed to ``NAME`` when the
-adapter is whole. An interrupted run goes on from its last checkpoint when it is started again.
+adapter is whole. An interrupted run goes on from its last checkpoint when it is started again; one
+process at a time works on a folder.
 """
 
 from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Sequence
+import sys
+from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from peft_bench import (
     adapters,
     cards,
+    checkpoints,
     compatibility,
     data,
     mixture,
@@ -25,11 +30,11 @@ from peft_bench import (
     trl_engine,
 )
 from peft_bench.encoding import Encoded, encode_rows
-from peft_bench.errors import MissingError, UsageError
+from peft_bench.errors import MissingError, PeftBenchError, UsageError
 from peft_bench.families import prompt_name
 from peft_bench.recipe import Recipe
 from peft_bench.training_run import CHECKPOINTS, Finished, Prepared, run
-from peft_bench.workfolder import disk_error, open_partial
+from peft_bench.workfolder import alone, differing, disk_error, open_partial
 
 _RECIPE_FILE = "recipe.yaml"
 _ROWS_FILE = "rows.json"
@@ -52,8 +57,9 @@ def train(
 ) -> Path:
     """Trains the adapter that a recipe describes; returns its folder (``adapters/NAME``).
 
-    If the folder exists already and holds the same recipe's adapter, nothing is done. Under
-    ``accelerate launch`` or ``torchrun`` every process calls it, and the first one alone writes.
+    If the folder exists already and holds the adapter of the same recipe and rows, nothing is done.
+    Under ``accelerate launch`` or ``torchrun`` every process calls it, and the first one alone
+    writes.
 
     Args:
         recipe: see :class:`peft_bench.recipe.Recipe`.
@@ -62,10 +68,12 @@ def train(
         loggers: where transformers' Trainer reports to besides: ``tensorboard``, ``wandb``, ...
 
     Raises:
-        UsageError: faulty rows or options; or ``out`` holds another recipe's adapter.
+        UsageError: faulty rows or options; ``out`` holds the adapter of another recipe or of other
+            rows, or is no adapter; ``OUT.partial`` keeps an interrupted run of another recipe or of
+            other rows; another process is making ``out``.
         MissingError: the model, the data or a logger cannot be had.
-        PeftBenchError: training failed (no space left, out of memory, a loss that is not a
-            number).
+        PeftBenchError: training failed (a folder that cannot be written, no space left, out of
+            memory, a loss that is not a number).
         KeyboardInterrupt: stopped; checkpoints stay in ``OUT.partial``.
     """
     folder = Path(out) if out is not None else Path("adapters") / recipe.name
@@ -75,34 +83,106 @@ def train(
     runtime.join()
     prepared, rows = _prepare(recipe)
     partial = folder.with_name(f"{folder.name}.partial")
-    if runtime.is_main():
-        open_partial(folder, _identity(recipe, rows.splits))
-    runtime.wait()
+    shown = progress and runtime.is_main()
     try:
-        shown = progress and runtime.is_main()
-        finished = run(recipe, prepared, partial, progress=shown, loggers=loggers)
-        if runtime.is_main():
-            _write_card(recipe, rows, partial, finished)
-            shutil.rmtree(partial / CHECKPOINTS, ignore_errors=True)
-            (partial / _ROWS_FILE).unlink()  # the card tells of them
-            partial.rename(folder)
+        with alone(folder) if runtime.is_main() else nullcontext():
+            if runtime.is_main() and not _is_done(folder, recipe):
+                _open(partial, folder, recipe, data.describe(rows.splits))
+            runtime.wait()
+            if not folder.exists():
+                finished = run(recipe, prepared, partial, progress=shown, loggers=loggers)
+                if runtime.is_main():
+                    cards.write_card(partial, _card(recipe, rows, partial, finished))
+                    _finish(partial, folder)
+            runtime.wait()
     except OSError as error:
         raise disk_error(partial, error) from error
-    runtime.wait()
     return folder
 
 
 def _is_done(folder: Path, recipe: Recipe) -> bool:
-    if not folder.exists():
-        return False
-    card = adapters.check_folder(folder)
-    if card is None or card.recipe_sha256 != recipe.sha256:
+    try:
+        if not folder.exists():
+            return False
+    except OSError as error:  # a name too long, or not allowed
+        raise disk_error(folder, error) from error
+    if not adapters.is_full_model(folder) and not (folder / adapters.CONFIG_FILE).is_file():
         raise UsageError(
             place=str(folder),
-            problem="holds another adapter (another recipe made it)",
+            problem="exists, and is no adapter",
+            remedy="give another folder: --out DIR",
+        )
+    card = adapters.check_folder(folder)
+    another = None
+    if card is None or card.recipe_sha256 != recipe.sha256:
+        another = "another adapter (another recipe made it)"
+    elif changed := _changed(card, _rows_of(recipe) or card.data):
+        another = f"an adapter of this recipe trained on other rows of {', '.join(changed)}"
+    if another is not None:
+        raise UsageError(
+            place=str(folder),
+            problem=f"holds {another}",
             remedy="choose another --out or recipe name, or delete the folder",
         )
     return True
+
+
+def _rows_of(recipe: Recipe) -> dict[str, Any] | None:
+    """What a card says of a recipe's rows, as they are now; None where they are not to be had."""
+    try:
+        return data.describe(mixture.load(recipe.data))
+    except MissingError as error:
+        print(f"not compared with the rows it was trained on: {error}", file=sys.stderr)
+        return None
+
+
+def _hashes(described: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: facts.get("sha256") for name, facts in described.items()}
+
+
+def _changed(card: cards.AdapterCard, described: Mapping[str, Any]) -> list[str]:
+    """The splits whose rows are not those that an adapter was trained on."""
+    then, now = _hashes(card.data), _hashes(described)
+    return sorted(name for name in then.keys() | now.keys() if then.get(name) != now.get(name))
+
+
+def _open(partial: Path, folder: Path, recipe: Recipe, described: Mapping[str, Any]) -> None:
+    """Begins the working folder or goes on with it; one that lacks nothing but its name is named.
+
+    Raises:
+        UsageError: it keeps work on another recipe, or on other rows.
+    """
+    card = _whole(partial)
+    if card and card.recipe_sha256 == recipe.sha256 and not _changed(card, described):
+        cards.write_card(partial, card)  # it may have been stopped before the model card
+        _finish(partial, folder)
+        return
+    identity = _identity(recipe, described)
+    others = differing(partial, identity)
+    kept = checkpoints.newest(partial / CHECKPOINTS)
+    if others and (card or kept):
+        what = f"{kept.name} of an interrupted run" if kept else "a whole adapter"
+        other = "another recipe" if _RECIPE_FILE in others else "other rows"
+        raise UsageError(
+            place=str(partial),
+            problem=f"keeps {what}, made from {other}",
+            remedy="choose another --out or recipe name, or delete this folder to begin anew",
+        )
+    open_partial(folder, identity)
+
+
+def _whole(partial: Path) -> cards.AdapterCard | None:
+    """The card of a working folder whose adapter is whole."""
+    try:
+        return adapters.check_folder(partial)
+    except PeftBenchError:
+        return None
+
+
+def _finish(partial: Path, folder: Path) -> None:
+    shutil.rmtree(partial / CHECKPOINTS, ignore_errors=True)
+    (partial / _ROWS_FILE).unlink(missing_ok=True)  # the card tells of them
+    partial.rename(folder)
 
 
 def _check_loggers(loggers: Sequence[str]) -> None:
@@ -120,13 +200,13 @@ def _check_loggers(loggers: Sequence[str]) -> None:
             )
 
 
-def _identity(recipe: Recipe, splits: tuple[data.Split, ...]) -> dict[str, str]:
+def _identity(recipe: Recipe, described: Mapping[str, Any]) -> dict[str, str]:
     """What an interrupted run must share with this one to be gone on with."""
     import yaml
 
     return {
         _RECIPE_FILE: yaml.safe_dump(recipe.to_dict(), sort_keys=False),
-        _ROWS_FILE: json.dumps(data.describe(splits), indent=2) + "\n",
+        _ROWS_FILE: json.dumps(_hashes(described), indent=2) + "\n",
     }
 
 
@@ -166,9 +246,9 @@ def _prepare(recipe: Recipe) -> tuple[Prepared, _Rows]:
     return prepared, _Rows(prompt, splits)
 
 
-def _write_card(recipe: Recipe, rows: _Rows, partial: Path, finished: Finished) -> None:
+def _card(recipe: Recipe, rows: _Rows, partial: Path, finished: Finished) -> cards.AdapterCard:
     prompt = rows.prompt
-    card = cards.AdapterCard(
+    return cards.AdapterCard(
         schema_version=cards.CARD_SCHEMA_VERSION,
         name=recipe.name,
         created=datetime.now(UTC).isoformat(timespec="seconds"),
@@ -186,4 +266,3 @@ def _write_card(recipe: Recipe, rows: _Rows, partial: Path, finished: Finished) 
         outcome=finished.outcome,
         versions=runtime.versions(),
     )
-    cards.write_card(partial, card)

@@ -79,7 +79,7 @@ def run(
         checkpoint = checkpoints.newest(folder)
         trainer = _make(recipe, model, prepared, folder, checkpoint, progress, loggers)
         _forget_peak()
-        result, validation_loss = _train(trainer, checkpoint, model, partial, prepared.tokenizer)
+        validation_loss = _train(trainer, checkpoint, model, partial, prepared.tokenizer)
     spent = next(found for found in map(_spent, trainer.callback_handler.callbacks) if found)
     state = trainer.state
     epochs = float(state.epoch or 0.0)
@@ -89,23 +89,23 @@ def run(
     costs = cards.Costs(
         device=torch.cuda.get_device_name() if cuda else f"cpu x{os.cpu_count()}",
         load_wall_s=load_wall_s,
-        train_wall_s=spent.wall_s,
-        tokens_per_s=tokens / spent.step_wall_s,
+        train_wall_s=spent.wall_s if spent.known else None,
+        tokens_per_s=tokens / spent.step_wall_s if spent.known and spent.step_wall_s else None,
         load_peak_bytes=load_peak,
         train_peak_bytes=runtime.peak_device_bytes(),
         reserved_peak_bytes=torch.cuda.max_memory_reserved() if cuda else None,
         engine=recipe.training.engine,
         processes=processes,
-        step_wall_s=spent.step_wall_s,
-        device_s=processes * (spent.wall_s if cuda else spent.cpu_s),
+        step_wall_s=spent.step_wall_s if spent.known else None,
+        device_s=processes * (spent.wall_s if cuda else spent.cpu_s) if spent.known else None,
         train_tokens=round(tokens),
         flops=training_flops(model, prepared.train, epochs),
     )
     outcome = cards.Outcome(
         steps=state.global_step,
         epochs=epochs,
-        train_loss=float(result.training_loss),
-        validation_loss=float(validation_loss),
+        train_loss=checkpoints.train_loss(state),
+        validation_loss=validation_loss,
         best_step=state.best_global_step,
         truncated_prompts=prepared.train.truncated_prompts,
         truncated_targets=prepared.train.truncated_targets,
@@ -140,13 +140,16 @@ def _make(
 
 def _train(
     trainer: Any, checkpoint: Path | None, model: Any, partial: Path, tokenizer: Any
-) -> tuple[Any, float]:
-    """The Trainer's result and the validation loss of the best checkpoint, which is saved."""
+) -> float:
+    """Trains, and saves the best checkpoint's adapter; returns its validation loss."""
     from safetensors import SafetensorError
 
     try:
-        result = trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
-        validation_loss = trainer.evaluate()["eval_loss"]
+        if checkpoint is not None and checkpoints.is_last(checkpoint):
+            checkpoints.load_last(trainer, checkpoint)
+        else:
+            trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+        validation_loss = float(trainer.evaluate()["eval_loss"])
         if runtime.is_main():
             peft_model.save(model, partial, tokenizer)
     except SafetensorError as error:
@@ -157,7 +160,7 @@ def _train(
         raise disk_error(partial, error) from error
     finally:
         close_bars(trainer)
-    return result, float(validation_loss)
+    return validation_loss
 
 
 def _spent(callback: Any) -> checkpoints.Spent | None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
+import errno
+import functools
 import json
 import os
 import resource
@@ -18,11 +21,10 @@ from typing import Any
 
 import pytest
 
-from peft_bench import adapters, records
-from peft_bench.recipe import parse_recipe
+from peft_bench import adapters, cards, checkpoints, records, workfolder
+from peft_bench.errors import PeftBenchError, UsageError
+from peft_bench.recipe import Recipe, parse_recipe
 from peft_bench.training import train
-
-FILES = (adapters.CONFIG_FILE, adapters.WEIGHTS_FILE)
 
 # A shell's background job ignores SIGINT, and would hand that on.
 _HEARS = """
@@ -80,13 +82,61 @@ def recipe_file(recipe_dict: dict[str, Any], conala_data: Path, tmp_path: Path) 
 
 
 @pytest.fixture()
+def recipe(recipe_file: Path) -> Recipe:
+    return parse_recipe(json.loads(recipe_file.read_text(encoding="utf-8")))
+
+
+@pytest.fixture()
 def undisturbed(recipe_file: Path, tmp_path: Path) -> list[bytes]:
     raw = json.loads(recipe_file.read_text(encoding="utf-8"))
     return contents(train(parse_recipe(raw), tmp_path / "undisturbed", progress=False))
 
 
 def contents(folder: Path) -> list[bytes]:
-    return [(folder / name).read_bytes() for name in FILES]
+    return [file.read_bytes() for file in adapters.content_files(folder)]
+
+
+def stopped(recipe: Recipe, out: Path, step: int) -> Path:
+    """Trains until the checkpoint of a step is whole, which is returned."""
+    from transformers import Trainer
+
+    save = Trainer._maybe_log_save_evaluate
+
+    def stop(self: Any, *rest: Any, **named: Any) -> None:
+        save(self, *rest, **named)
+        if self.state.global_step >= step:
+            raise KeyboardInterrupt
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Trainer, "_maybe_log_save_evaluate", stop)
+        with pytest.raises(KeyboardInterrupt):
+            train(recipe, out, progress=False)
+    checkpoint = out.with_name(f"{out.name}.partial") / "checkpoints" / f"checkpoint-{step}"
+    assert checkpoint.is_dir()
+    return checkpoint
+
+
+def steps_to_end(recipe: Recipe, out: Path) -> int:
+    """Trains to the end; how many steps that took."""
+    from transformers import Trainer
+
+    one_step, steps = Trainer.training_step, []
+
+    def step(self: Any, *rest: Any, **named: Any) -> Any:
+        steps.append(1)
+        return one_step(self, *rest, **named)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Trainer, "training_step", step)
+        train(recipe, out, progress=False)
+    assert not list(out.parent.glob(f"*{out.name}.*"))  # neither working folder nor lock
+    return len(steps)
+
+
+def card_of(folder: Path) -> cards.AdapterCard:
+    card = adapters.check_folder(folder)
+    assert card is not None
+    return card
 
 
 def start(script: str, *arguments: object, **options: Any) -> subprocess.Popen[str]:
@@ -227,8 +277,6 @@ def test_weights_that_torch_cannot_write_are_told_too(
     """The adapter of some methods is smaller than the optimizer's state, which torch writes."""
     import torch
 
-    from peft_bench.errors import PeftBenchError
-
     real = torch.save
 
     def full(thing: Any, file: Any, *rest: Any, **named: Any) -> None:
@@ -250,24 +298,233 @@ def test_weights_that_torch_cannot_write_are_told_too(
     assert not (tmp_path / "a").exists()
 
 
-def test_folder_that_cannot_be_made_is_told(
-    recipe_dict: dict[str, Any], conala_data: Path, tmp_path: Path
-) -> None:
-    from peft_bench.errors import PeftBenchError
-
+def test_folder_that_cannot_be_made_is_told(recipe: Recipe, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way", encoding="utf-8")
-    with pytest.raises(PeftBenchError, match="could not be written"):
-        train(parse_recipe(recipe_dict), tmp_path / "file" / "a", progress=False)
+    for out in (tmp_path / "file" / "a", tmp_path / ("a" * 300), tmp_path / ("a" * 250)):
+        with pytest.raises(PeftBenchError, match="could not be written") as caught:
+            train(recipe, out, progress=False)
+        assert caught.value.remedy == "give another folder: --out DIR"
 
 
-def test_partial_folder_of_another_recipe_is_not_gone_on_from(
-    recipe_file: Path, undisturbed: list[bytes], tmp_path: Path
+def test_a_disk_that_is_full_after_a_checkpoint_spoils_no_later_run(
+    recipe: Recipe, undisturbed: list[bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write = records.write_text
+
+    def full(file: Path, text: str) -> None:
+        if file.name == "spent.json" and file.parent.name == "checkpoint-3":
+            raise OSError(errno.ENOSPC, "No space left on device")
+        write(file, text)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(records, "write_text", full)
+        with pytest.raises(PeftBenchError, match="free some space"):
+            train(recipe, tmp_path / "a", progress=False)
+    assert steps_to_end(recipe, tmp_path / "a") == 3
+    assert contents(tmp_path / "a") == undisturbed
+
+
+def test_partial_folder_without_a_checkpoint_is_begun_anew(
+    recipe: Recipe, undisturbed: list[bytes], tmp_path: Path
 ) -> None:
     partial = tmp_path / "a.partial"
     (partial / "checkpoints" / "checkpoint-3").mkdir(parents=True)
     (partial / "recipe.yaml").write_text("name: other\n", encoding="utf-8")
-    recipe = parse_recipe(json.loads(recipe_file.read_text(encoding="utf-8")))
     assert contents(train(recipe, tmp_path / "a", progress=False)) == undisturbed
+
+
+@pytest.mark.parametrize(
+    ("method", "training", "step", "left"),
+    [
+        ("lora", {}, 3, 3),
+        ("lora", {}, 6, 0),
+        ("full", {}, 3, 3),
+        ("lora", {"max_steps": 3}, 3, 0),  # in the midst of an epoch
+        ("lora", {"batch_size": 2, "max_steps": 5}, 4, 1),  # checkpoints at 2, 4, 5
+        ("lora", {"batch_size": 2, "max_steps": 5}, 5, 0),
+    ],
+)
+def test_a_run_that_was_stopped_ends_as_an_undisturbed_one(
+    method: str,
+    training: dict[str, Any],
+    step: int,
+    left: int,
+    recipe_dict: dict[str, Any],
+    conala_data: Path,
+    tmp_path: Path,
+) -> None:
+    recipe_dict["method"] = {"name": method}
+    recipe_dict["training"] = {"epochs": 3, "batch_size": 4, "evaluations_per_epoch": 2} | training
+    recipe = parse_recipe(recipe_dict)
+    whole = train(recipe, tmp_path / "whole", progress=False)
+    stopped(recipe, tmp_path / "a", step)
+    assert steps_to_end(recipe, tmp_path / "a") == left
+    assert card_of(tmp_path / "a").outcome == card_of(whole).outcome
+    assert contents(tmp_path / "a") == contents(whole)
+
+
+def test_early_stopping_counts_on(
+    recipe_dict: dict[str, Any], conala_data: Path, tmp_path: Path
+) -> None:
+    recipe_dict["training"] |= {"epochs": 30, "learning_rate": 2.5, "schedule": "constant"}
+    recipe_dict["training"]["early_stopping"] = 3
+    recipe = parse_recipe(recipe_dict)
+    whole = card_of(train(recipe, tmp_path / "whole", progress=False))
+    for step, left in ((whole.outcome.steps - 2, 2), (whole.outcome.steps, 0)):
+        out = tmp_path / f"stopped-{step}"
+        stopped(recipe, out, step)
+        assert steps_to_end(recipe, out) == left
+        assert card_of(out).outcome == whole.outcome
+        assert contents(out) == contents(tmp_path / "whole")
+
+
+def test_whole_models_in_several_files_are_gone_on_with_while_none_is_missing(
+    recipe_dict: dict[str, Any],
+    conala_data: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from transformers import PreTrainedModel
+
+    save = PreTrainedModel.save_pretrained
+    small = functools.partialmethod(save, max_shard_size="50KB")
+    monkeypatch.setattr(PreTrainedModel, "save_pretrained", small)
+    recipe_dict["method"] = {"name": "full"}
+    recipe_dict["training"] |= {"epochs": 2, "evaluations_per_epoch": 2}
+    recipe = parse_recipe(recipe_dict)
+    whole = train(recipe, tmp_path / "whole", progress=False)
+    checkpoint = stopped(recipe, tmp_path / "a", 3)
+    first, *others = sorted(checkpoint.glob("model-*.safetensors"))
+    assert others
+    kept = shutil.copytree(checkpoint.parent, tmp_path / "kept")
+    assert steps_to_end(recipe, tmp_path / "a") == 1
+    assert contents(tmp_path / "a") == contents(whole)
+
+    assert checkpoints.newest(kept) == kept / checkpoint.name
+    (kept / checkpoint.name / first.name).unlink()
+    assert checkpoints.newest(kept) != kept / checkpoint.name
+
+
+@pytest.mark.parametrize(
+    ("left", "step"), [(None, 6), ("", 3), ('{"wall_s": 3', 6), ('{"wall_s": "long"}', 6)]
+)
+def test_costs_that_a_checkpoint_does_not_tell_are_left_out(
+    left: str | None, step: int, recipe: Recipe, tmp_path: Path
+) -> None:
+    spent = stopped(recipe, tmp_path / "a", step) / "spent.json"
+    if left is None:
+        spent.unlink()
+    else:
+        spent.write_text(left, encoding="utf-8")
+    if step == 3:  # it is still unknown after one more interruption
+        stopped(recipe, tmp_path / "a", 4)
+    train(recipe, tmp_path / "a", progress=False)
+    costs = card_of(tmp_path / "a").costs
+    assert (costs.train_wall_s, costs.step_wall_s, costs.device_s) == (None, None, None)
+    assert costs.tokens_per_s is None
+    assert costs.train_tokens
+    card = (tmp_path / "a" / "README.md").read_text(encoding="utf-8")
+    assert "| Training time | - on cpu" in card and "| Tokens a second | - |" in card
+
+
+def test_costs_of_a_run_that_was_stopped_add_up(recipe: Recipe, tmp_path: Path) -> None:
+    file = stopped(recipe, tmp_path / "a", 3) / "spent.json"
+    spent = json.loads(file.read_text(encoding="utf-8"))
+    file.write_text(json.dumps(spent | {"wall_s": 1000.0, "step_wall_s": 900.0}), encoding="utf-8")
+    train(recipe, tmp_path / "a", progress=False)
+    costs = card_of(tmp_path / "a").costs
+    assert costs.train_wall_s is not None and 1000 < costs.train_wall_s < 1100
+    assert costs.step_wall_s is not None and 900 < costs.step_wall_s < 1000
+
+
+@pytest.mark.parametrize("method", ["unlink", "rename"])
+def test_a_whole_adapter_that_lacks_its_name_is_not_trained_anew(
+    method: str, recipe: Recipe, undisturbed: list[bytes], tmp_path: Path
+) -> None:
+    real = getattr(Path, method)
+
+    def stop(self: Path, *rest: Any, **named: Any) -> None:
+        if self.name in ("a.partial", "rows.json"):
+            raise KeyboardInterrupt
+        real(self, *rest, **named)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Path, method, stop)
+        with pytest.raises(KeyboardInterrupt):
+            train(recipe, tmp_path / "a", progress=False)
+    assert not (tmp_path / "a").exists()
+    other = dataclasses.replace(recipe, training=dataclasses.replace(recipe.training, seed=7))
+    with pytest.raises(UsageError, match="keeps a whole adapter, made from another recipe"):
+        train(other, tmp_path / "a", progress=False)
+    assert steps_to_end(recipe, tmp_path / "a") == 0
+    assert contents(tmp_path / "a") == undisturbed
+    assert not (tmp_path / "a" / "rows.json").exists()
+
+
+def test_two_runs_do_not_work_on_one_folder(
+    recipe: Recipe, undisturbed: list[bytes], tmp_path: Path
+) -> None:
+    stopped(recipe, tmp_path / "a", 3)
+    with (
+        workfolder.alone(tmp_path / "a"),
+        pytest.raises(UsageError, match=r"a: another process is making it") as caught,
+    ):
+        train(recipe, tmp_path / "a", progress=False)
+    assert str(tmp_path / "a") == caught.value.place
+    (tmp_path / ".a.lock").touch()  # as kill -9 leaves it
+    assert steps_to_end(recipe, tmp_path / "a") == 3
+    assert contents(tmp_path / "a") == undisturbed
+
+
+def test_what_another_run_has_finished_meanwhile_is_taken(
+    recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from peft_bench import training
+
+    real = training._prepare
+
+    def slowly(one: Recipe) -> Any:
+        monkeypatch.setattr(training, "_prepare", real)
+        train(recipe, tmp_path / "a", progress=False)
+        return real(one)
+
+    monkeypatch.setattr(training, "_prepare", slowly)
+    assert steps_to_end(recipe, tmp_path / "a") == 6  # the other's
+
+
+def test_checkpoints_of_another_recipe_are_kept(
+    recipe: Recipe, undisturbed: list[bytes], tmp_path: Path
+) -> None:
+    checkpoint = stopped(recipe, tmp_path / "a", 3)
+    other = dataclasses.replace(recipe, training=dataclasses.replace(recipe.training, seed=7))
+    told = "keeps checkpoint-3 of an interrupted run, made from another recipe"
+    with pytest.raises(UsageError, match=told) as caught:
+        train(other, tmp_path / "a", progress=False)
+    assert caught.value.place == str(tmp_path / "a.partial")
+    assert checkpoint.is_dir()
+    assert steps_to_end(recipe, tmp_path / "a") == 3
+    assert contents(tmp_path / "a") == undisturbed
+
+
+@pytest.mark.parametrize("copied", [False, True])
+def test_a_folder_that_has_moved_is_gone_on_with(
+    copied: bool, recipe_dict: dict[str, Any], conala_data: Path, tmp_path: Path
+) -> None:
+    # The loss climbs, so that the best checkpoint is an earlier one.
+    recipe_dict["training"] |= {"epochs": 6, "learning_rate": 2.5, "schedule": "constant"}
+    recipe = parse_recipe(recipe_dict)
+    whole = train(recipe, tmp_path / "whole", progress=False)
+    best = card_of(whole).outcome.best_step
+    assert best is not None and best < 10
+    old = stopped(recipe, tmp_path / "old" / "a", 10).parent
+    if copied:
+        shutil.copytree(tmp_path / "old", tmp_path / "new")
+        for file in (old / f"checkpoint-{best}").iterdir():
+            file.write_bytes(b"of the old place")
+    else:
+        (tmp_path / "old").rename(tmp_path / "new")
+    assert steps_to_end(recipe, tmp_path / "new" / "a") == 2
+    assert contents(tmp_path / "new" / "a") == contents(whole)
 
 
 def test_stopped_evaluation_goes_on_with_the_answers_it_has(
@@ -320,16 +577,14 @@ def answers(folder: Path) -> list[Any]:
 
 
 def test_a_run_on_other_rows_is_not_gone_on_with(
-    recipe_file: Path, conala_data: Path, tmp_path: Path
+    recipe: Recipe, conala_data: Path, tmp_path: Path
 ) -> None:
-    out, partial = tmp_path / "a", tmp_path / "a.partial"
-    process = start(_TRAIN, recipe_file, out, 3)
-    wait_for((partial / "checkpoints" / "checkpoint-3" / "trainer_state.json").is_file, process)
-    process.kill()
-    process.communicate()
+    out = tmp_path / "a"
+    stopped(recipe, out, 3)
     rows = conala_data / "conala" / "train.jsonl"
     rows.write_text(rows.read_text(encoding="utf-8").replace("sorted(xs)", "list(sorted(xs))"))
-
-    recipe = parse_recipe(json.loads(recipe_file.read_text(encoding="utf-8")))
+    with pytest.raises(UsageError, match="made from other rows"):
+        train(recipe, out, progress=False)
+    shutil.rmtree(tmp_path / "a.partial")
     again = contents(train(recipe, out, progress=False))
     assert again == contents(train(recipe, tmp_path / "fresh", progress=False))

@@ -130,8 +130,15 @@ def test_the_whole_folder_arrives(hub: Any, trained: Callable[..., Path], tmp_pa
     assert made.get("private") is True or made.get("visibility") == "private"
 
 
-def test_train_pushes_what_it_made(hub: Any, trained: Callable[..., Path], tmp_path: Path) -> None:
+def test_train_pushes_what_it_made(
+    hub: Any,
+    trained: Callable[..., Path],
+    tiny_data: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     folder = trained()
+    monkeypatch.setenv("PEFT_BENCH_DATA", str(tiny_data))  # the rows that it was trained on
     done = run(
         hub,
         tmp_path,

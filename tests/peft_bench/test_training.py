@@ -304,6 +304,37 @@ def test_second_run_does_nothing_and_another_recipe_is_refused(
     assert {path: path.stat().st_mtime_ns for path in out.iterdir()} == before
 
 
+def test_an_adapter_of_rows_that_have_changed_since_is_not_taken_for_a_new_one(
+    recipe_dict: dict[str, Any],
+    conala_data: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    recipe, out = parse_recipe(recipe_dict), tmp_path / "a"
+    train(recipe, out, progress=False)
+    before = {path: path.stat().st_mtime_ns for path in out.iterdir()}
+    file = conala_data / "conala" / "train.jsonl"
+    rows = file.read_text(encoding="utf-8")
+    file.write_text(rows.replace("sorted(xs)", "xs.sort()"), encoding="utf-8")
+    with pytest.raises(UsageError, match="other rows of conala/train") as caught:
+        train(recipe, out, progress=False)
+    assert caught.value.place == str(out) and "delete the folder" in caught.value.remedy
+    file.unlink()  # nothing to compare with: what is finished is there all the same
+    capsys.readouterr()
+    assert train(recipe, out, progress=False) == out
+    assert "not compared with the rows" in capsys.readouterr().err
+    assert {path: path.stat().st_mtime_ns for path in out.iterdir()} == before
+
+
+def test_a_place_that_is_no_adapter_is_not_taken_for_one(
+    recipe_dict: dict[str, Any], tmp_path: Path
+) -> None:
+    (tmp_path / "file").touch()
+    for out in (tmp_path, tmp_path / "file", "", "."):
+        with pytest.raises(UsageError, match="exists, and is no adapter"):
+            train(parse_recipe(recipe_dict), out, progress=False)
+
+
 def test_the_final_adapter_is_the_one_of_the_lowest_validation_loss(
     recipe_dict: dict[str, Any], conala_data: Path, tmp_path: Path
 ) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
+import shutil
 import subprocess
 import sys
 import warnings
@@ -223,14 +225,9 @@ def test_a_batch_that_processes_cannot_share_is_refused(
         batches(recipe)
 
 
-def test_two_processes_train_the_adapter_that_one_does(
-    recipe_dict: dict[str, Any], conala_data: Path, tmp_path: Path
-) -> None:
-    import torch
-
-    recipe_dict["method"]["options"] = {"lora_dropout": 0.0}
-    alone = train(parse_recipe(recipe_dict), tmp_path / "alone", progress=False)
-    command = [sys.executable, "-c", _TRAIN, json.dumps(recipe_dict), str(tmp_path / "two")]
+def two_ranks(script: str, *arguments: object) -> tuple[list[int], list[str]]:
+    """Runs a script as two processes that train together; their exit codes, and what they said."""
+    command = [sys.executable, "-c", script, *map(str, arguments)]
     environment = os.environ | {
         "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
         "WORLD_SIZE": "2",
@@ -242,14 +239,25 @@ def test_two_processes_train_the_adapter_that_one_does(
         subprocess.Popen(
             command,
             env=environment | {"RANK": rank, "LOCAL_RANK": rank},
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
             text=True,
         )
         for rank in ("0", "1")
     ]
-    said = [process.communicate(timeout=120)[1] for process in processes]
-    assert [process.returncode for process in processes] == [0, 0], said
+    said = [process.communicate(timeout=120)[0] for process in processes]
+    return [process.returncode for process in processes], said
+
+
+def test_two_processes_train_the_adapter_that_one_does(
+    recipe_dict: dict[str, Any], conala_data: Path, tmp_path: Path
+) -> None:
+    import torch
+
+    recipe_dict["method"]["options"] = {"lora_dropout": 0.0}
+    alone = train(parse_recipe(recipe_dict), tmp_path / "alone", progress=False)
+    codes, said = two_ranks(_TRAIN, json.dumps(recipe_dict), tmp_path / "two")
+    assert codes == [0, 0], said
     one, two = cards.read_card(alone), cards.read_card(tmp_path / "two")
     assert one is not None and two is not None
     assert two.costs.processes == 2
@@ -260,6 +268,76 @@ def test_two_processes_train_the_adapter_that_one_does(
     for name in ours:
         assert torch.allclose(ours[name], theirs[name], atol=1e-5), name
     assert not (tmp_path / "two.partial").exists()
+
+
+# Killed once the third checkpoint is whole, at the first start.
+_TRAIN_TWICE = """
+import os
+from transformers import Trainer
+begin, save = Trainer.train, Trainer._maybe_log_save_evaluate
+def stop(self, *rest, **named):
+    save(self, *rest, **named)
+    if self.state.global_step == 3:
+        os._exit(9)
+def tell(self, *rest, resume_from_checkpoint=None, **named):
+    print("from", resume_from_checkpoint)
+    if resume_from_checkpoint is None:
+        Trainer._maybe_log_save_evaluate = stop
+    return begin(self, *rest, resume_from_checkpoint=resume_from_checkpoint, **named)
+Trainer.train = tell
+"""
+
+
+def test_two_processes_go_on_where_they_were_stopped(
+    recipe_dict: dict[str, Any],
+    conala_data: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    import torch
+
+    recipe_dict["training"] |= {"evaluations_per_epoch": 2}
+    raw = json.dumps(recipe_dict)
+    two, alone, whole = tmp_path / "two", tmp_path / "alone", tmp_path / "whole"
+    codes, said = two_ranks(_TRAIN_TWICE + _TRAIN, raw, two)
+    assert codes == [9, 9], said
+    checkpoint = tmp_path / "two.partial" / "checkpoints" / "checkpoint-3"
+    shutil.copytree(tmp_path / "two.partial", tmp_path / "alone.partial")
+    codes, said = two_ranks(_TRAIN_TWICE + _TRAIN, raw, two)
+    assert codes == [0, 0], said
+    assert all(f"from {checkpoint}" in one for one in said)
+    codes, said = two_ranks(_TRAIN, raw, whole)
+    assert codes == [0, 0], said
+    assert adapters.content_sha256(two) == adapters.content_sha256(whole)
+    stopped, undisturbed = cards.read_card(two), cards.read_card(whole)
+    assert stopped is not None and undisturbed is not None
+    assert stopped.outcome == undisturbed.outcome
+
+    # One process goes on as well; its dropout is not that of two.
+    train(parse_recipe(recipe_dict), alone, progress=False)
+    card = cards.read_card(alone)
+    assert card is not None and card.costs.device_s is None  # of two and of one
+    captured = capsys.readouterr()
+    assert captured.out.count("{'loss'") == 1 and "passed over" not in captured.err
+    ours, theirs = adapters.saved_tensors(whole), adapters.saved_tensors(alone)
+    assert all(torch.allclose(ours[name], theirs[name], atol=1e-2) for name in ours)
+
+
+def test_a_checkpoint_that_a_process_has_not_finished_is_not_whole(
+    trained: Callable[..., Path], tmp_path: Path
+) -> None:
+    import torch
+
+    checkpoint = tmp_path / "checkpoint-3"
+    shutil.copytree(trained(), checkpoint)
+    (checkpoint / "trainer_state.json").write_text("{}", encoding="utf-8")
+    spent = checkpoints.Spent(processes=2)
+    (checkpoint / "spent.json").write_text(json.dumps(dataclasses.asdict(spent)), encoding="utf-8")
+    for name in ("optimizer.pt", "scheduler.pt", "rng_state_0.pth"):
+        torch.save({}, checkpoint / name)
+    assert checkpoints.newest(tmp_path) is None
+    torch.save({}, checkpoint / "rng_state_1.pth")
+    assert checkpoints.newest(tmp_path) == checkpoint
 
 
 def test_a_logger_that_is_not_there_is_told_before_anything_loads(
