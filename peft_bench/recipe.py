@@ -16,6 +16,7 @@ from typing import Any, Literal
 from peft_bench import data, methods, prompts, schema
 from peft_bench.errors import Faults, UsageError
 from peft_bench.paths import recipes_dir
+from peft_bench.yaml_reader import parse_yaml, read_yaml
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _POSITIVE = (
@@ -155,7 +156,7 @@ def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
     """
     file = Path(path)
     names = ", ".join(sorted(found.stem for found in recipes_dir().glob("*.yaml")))
-    raw = schema.read_yaml(
+    raw = read_yaml(
         file, kind="recipe", known=f"recipes that come with peft-bench, in {recipes_dir()}: {names}"
     )
     if isinstance(raw, dict):
@@ -189,12 +190,10 @@ def _with_method_s_quantization(recipe: Recipe) -> Recipe:
 
 
 def _apply(raw: dict[str, Any], override: str) -> None:
-    import yaml
-
     key, equals, value = override.partition("=")
     if not equals or not key:
         raise UsageError(
-            place=f"--set {override}",
+            place=f"--set {override:.60}",
             problem="not of the form KEY=VALUE",
             remedy="write, say, --set training.seed=7",
         )
@@ -204,16 +203,16 @@ def _apply(raw: dict[str, Any], override: str) -> None:
         node = node.setdefault(parent, {})
         if not isinstance(node, dict):
             raise UsageError(
-                place=f"--set {override}",
+                place=f"--set {override:.60}",
                 problem=f"{parent} is not a mapping in the recipe",
                 remedy="name a key inside a mapping",
             )
     try:
-        node[last] = yaml.safe_load(value)
-    except yaml.YAMLError as error:
+        node[last] = parse_yaml(value)
+    except ValueError as error:
         raise UsageError(
-            place=f"--set {override}",
-            problem=f"{value!r} is not a YAML value: {error}",
+            place=f"--set {override:.60}",
+            problem=f"not a YAML value: {error}",
             remedy="mind brackets and quotes, also the shell's",
         ) from None
 

@@ -13,10 +13,9 @@ import types
 from collections.abc import Callable, Iterable, Mapping
 from functools import cache, lru_cache
 from operator import itemgetter
-from pathlib import Path
 from typing import Any, Literal, NamedTuple, TypeVar, Union, get_args, get_origin, get_type_hints
 
-from peft_bench.errors import Faults, MissingError, UsageError
+from peft_bench.errors import Faults
 
 T = TypeVar("T")
 
@@ -26,30 +25,6 @@ class _Invalid:
 
 
 INVALID = _Invalid()
-
-
-def read_yaml(file: Path, *, kind: str, known: str) -> object:
-    """What a YAML file holds.
-
-    Args:
-        file: the file.
-        kind: what it should be, such as ``recipe``.
-        known: which ones there are, told where there is no such file.
-
-    Raises:
-        MissingError: there is no such file.
-        UsageError: the file is not YAML.
-    """
-    import yaml
-
-    try:
-        return yaml.safe_load(file.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise MissingError(place=str(file), problem=f"no such {kind}", remedy=known) from None
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise UsageError(
-            place=str(file), problem=f"not a readable YAML file: {error}", remedy="mend the file"
-        ) from None
 
 
 def read(cls: type[T], data: object, place: str, faults: Faults) -> T | None:
