@@ -18,7 +18,7 @@ from peft_bench.errors import Faults, UsageError
 from peft_bench.paths import recipes_dir
 from peft_bench.yaml_reader import parse_yaml, read_yaml
 
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,199}")
 _POSITIVE = (
     "epochs",
     "batch_size",
@@ -29,7 +29,8 @@ _POSITIVE = (
     "early_stopping",
     "loraplus_lr_ratio",
 )
-_RANGES = {"warmup_ratio": (0, 1), "weight_decay": (0, 1), "seed": (0, 2**32 - 1)}
+_RANGES = {"weight_decay": (0, 1), "seed": (0, 2**32 - 1)}
+_TOO_LARGE = 2**53
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +101,8 @@ class Training:
 
     ``loraplus`` (LoRA+, arXiv 2402.12354) is AdamW with a learning rate for LoRA's B matrices
     ``loraplus_lr_ratio`` times that of A; ``lorafa`` (LoRA-FA, arXiv 2308.03303) trains B alone.
+    ``max_steps`` ends the training, and its schedule, after so many updates if ``epochs`` are more.
+    ``warmup_ratio`` is the share of all updates in which the learning rate rises.
     ``gradient_checkpointing`` computes activations anew to save memory. ``early_stopping`` ends
     the training after so many evaluations without a lower validation loss. ``engine`` ``trl`` is
     TRL's SFTTrainer in place of ours, to compare with.
@@ -223,8 +226,8 @@ def _check_values(raw: Mapping[str, Any], faults: Faults) -> None:
     if isinstance(name, str) and not _NAME.fullmatch(name):
         faults.add(
             place="name",
-            problem=f"{name!r} cannot name a folder",
-            remedy="use letters, digits, '.', '_' and '-'",
+            problem=f"{name!r:.60} cannot name a folder",
+            remedy="use letters, digits, '.', '_' and '-', 200 at most",
         )
     method = _section(raw, "method")
     if _check_method(method.get("name"), faults):
@@ -234,13 +237,21 @@ def _check_values(raw: Mapping[str, Any], faults: Faults) -> None:
     for key in _POSITIVE:
         _check_positive(training.get(key), f"training.{key}", faults)
     for key, (least, most) in _RANGES.items():
-        number = schema.as_float(training.get(key))
+        number = _number(training.get(key))
         if number is not None and not least <= number <= most:
             faults.add(
                 place=f"training.{key}",
-                problem=f"{training[key]} is out of range",
+                problem=f"{training[key]!s:.60} is out of range",
                 remedy=f"give {least} to {most}",
             )
+    warmup = _number(training.get("warmup_ratio"))
+    if warmup is not None and not 0 <= warmup < 1:
+        # From 1 on the Trainer takes it for a number of steps.
+        faults.add(
+            place="training.warmup_ratio",
+            problem=f"{training['warmup_ratio']!s:.60} is out of range",
+            remedy="give 0 to below 1, the share of all steps",
+        )
     batch, micro = training.get("batch_size", 8), training.get("micro_batch_size")
     if isinstance(batch, int) and isinstance(micro, int) and micro > 0 and batch % micro:
         faults.add(
@@ -255,11 +266,21 @@ def _section(raw: Mapping[str, Any], key: str) -> Mapping[str, Any]:
     return section if isinstance(section, Mapping) else {}
 
 
+def _number(value: object) -> float | None:
+    """As :func:`schema.as_float`, but integers as they are: some are too large for a float."""
+    if isinstance(value, int) and not isinstance(value, bool):
+        return value
+    return schema.as_float(value)
+
+
 def _check_positive(value: object, place: str, faults: Faults) -> None:
-    number = schema.as_float(value)
-    if number is not None and not 0 < number < math.inf:
+    number = _number(value)
+    if number is not None and not 0 < number < _TOO_LARGE:
+        fault = "is too large" if _TOO_LARGE <= number < math.inf else "is not positive"
         faults.add(
-            place=place, problem=f"{value} is not positive", remedy="give a finite number above 0"
+            place=place,
+            problem=f"{value!s:.60} {fault}",
+            remedy="give a finite number above 0",
         )
 
 
@@ -272,7 +293,16 @@ def _check_data(section: Mapping[str, Any], faults: Faults) -> None:
                 problem=f"no data set is named {task!r}",
                 remedy=f"known: {', '.join(sorted(data.SOURCES))}",
             )
+    for key in ("tasks", "files", "validation_files"):
+        _check_once(section.get(key), f"data.{key}", faults)
     files = section.get("files")
+    if section.get("validation_files") and not files:
+        faults.add(
+            place="data.validation_files",
+            problem="are of data.files, and these name none",
+            remedy="name files to train on, or leave them out: tasks have validation rows of their "
+            "own",
+        )
     if not tasks and not files and tasks in (None, []):
         faults.add(
             place="data.tasks",
@@ -289,6 +319,17 @@ def _check_data(section: Mapping[str, Any], faults: Faults) -> None:
         )
     for key in ("max_prompt_tokens", "max_target_tokens", "max_train_rows", "max_row_tokens"):
         _check_positive(section.get(key), f"data.{key}", faults)
+
+
+def _check_once(names: object, place: str, faults: Faults) -> None:
+    """Notes what is there twice, and would be trained on twice: ``weights`` say so in the open."""
+    names = [name for name in names if isinstance(name, str)] if isinstance(names, list) else []
+    for name in sorted({name for name in names if names.count(name) > 1}):
+        faults.add(
+            place=place,
+            problem=f"names {name!r} twice",
+            remedy="name each once; data.weights says how often rows are seen",
+        )
 
 
 def _check_weights(section: Mapping[str, Any], faults: Faults) -> None:

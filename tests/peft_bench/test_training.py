@@ -216,6 +216,23 @@ def test_method_without_a_row_takes_its_own_options(
     assert adapters.verify_loaded(load(folder), folder) > 0
 
 
+@pytest.mark.parametrize(
+    ("epochs", "most", "steps"), [(1, 50, 2), (1, 1, 1), (1.5, 2, 2), (1.5, 3, 3), (1.5, None, 3)]
+)
+def test_max_steps_is_a_maximum(
+    epochs: float,
+    most: int | None,
+    steps: int,
+    recipe_dict: dict[str, Any],
+    conala_data: Path,
+    tmp_path: Path,
+) -> None:
+    recipe_dict["training"] |= {"epochs": epochs, "max_steps": most}
+    card = cards.read_card(train(parse_recipe(recipe_dict), tmp_path / "a", progress=False))
+    assert card is not None
+    assert (card.outcome.steps, card.outcome.epochs) == (steps, steps / 2)
+
+
 @pytest.mark.parametrize("kind", ["llama", "codegen"])
 @pytest.mark.parametrize("text", ["sort", "sort list `xs` and reverse list `xs` and swap `a`"])
 def test_prefix_tuning_starts_from_a_text(
