@@ -6,14 +6,13 @@ import dataclasses
 import difflib
 import hashlib
 import json
-import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from peft_bench import data, methods, prompts, schema
+from peft_bench import data, methods, options, prompts, schema
 from peft_bench.errors import Faults, UsageError
 from peft_bench.paths import recipes_dir
 from peft_bench.yaml_reader import parse_yaml, read_yaml
@@ -30,7 +29,6 @@ _POSITIVE = (
     "loraplus_lr_ratio",
 )
 _RANGES = {"weight_decay": (0, 1), "seed": (0, 2**32 - 1)}
-_TOO_LARGE = 2**53
 
 
 @dataclass(frozen=True, slots=True)
@@ -231,20 +229,20 @@ def _check_values(raw: Mapping[str, Any], faults: Faults) -> None:
         )
     method = _section(raw, "method")
     if _check_method(method.get("name"), faults):
-        _check_options(method["name"], method.get("options"), faults)
+        options.check(method["name"], method.get("options"), faults)
     _check_data(_section(raw, "data"), faults)
     training = _section(raw, "training")
     for key in _POSITIVE:
-        _check_positive(training.get(key), f"training.{key}", faults)
+        schema.check_positive(training.get(key), f"training.{key}", faults)
     for key, (least, most) in _RANGES.items():
-        number = _number(training.get(key))
+        number = schema.as_number(training.get(key))
         if number is not None and not least <= number <= most:
             faults.add(
                 place=f"training.{key}",
                 problem=f"{training[key]!s:.60} is out of range",
                 remedy=f"give {least} to {most}",
             )
-    warmup = _number(training.get("warmup_ratio"))
+    warmup = schema.as_number(training.get("warmup_ratio"))
     if warmup is not None and not 0 <= warmup < 1:
         # From 1 on the Trainer takes it for a number of steps.
         faults.add(
@@ -264,24 +262,6 @@ def _check_values(raw: Mapping[str, Any], faults: Faults) -> None:
 def _section(raw: Mapping[str, Any], key: str) -> Mapping[str, Any]:
     section = raw.get(key)
     return section if isinstance(section, Mapping) else {}
-
-
-def _number(value: object) -> float | None:
-    """As :func:`schema.as_float`, but integers as they are: some are too large for a float."""
-    if isinstance(value, int) and not isinstance(value, bool):
-        return value
-    return schema.as_float(value)
-
-
-def _check_positive(value: object, place: str, faults: Faults) -> None:
-    number = _number(value)
-    if number is not None and not 0 < number < _TOO_LARGE:
-        fault = "is too large" if _TOO_LARGE <= number < math.inf else "is not positive"
-        faults.add(
-            place=place,
-            problem=f"{value!s:.60} {fault}",
-            remedy="give a finite number above 0",
-        )
 
 
 def _check_data(section: Mapping[str, Any], faults: Faults) -> None:
@@ -318,7 +298,7 @@ def _check_data(section: Mapping[str, Any], faults: Faults) -> None:
             remedy=f"known: {', '.join(prompts.PROMPTS)}; leave it out for the model's own",
         )
     for key in ("max_prompt_tokens", "max_target_tokens", "max_train_rows", "max_row_tokens"):
-        _check_positive(section.get(key), f"data.{key}", faults)
+        schema.check_positive(section.get(key), f"data.{key}", faults)
 
 
 def _check_once(names: object, place: str, faults: Faults) -> None:
@@ -342,51 +322,13 @@ def _check_weights(section: Mapping[str, Any], faults: Faults) -> None:
         *(["files"] if section.get("files") else []),
     ]
     for name, weight in weights.items():
-        _check_positive(weight, f"data.weights.{name}", faults)
+        schema.check_positive(weight, f"data.weights.{name}", faults)
         if name not in known:
             faults.add(
                 place=f"data.weights.{name}",
                 problem="is not trained on",
                 remedy=f"known: {', '.join(map(str, known))}",
             )
-
-
-# Set by peft-bench itself, from the rest of the recipe.
-_RESERVED = ("peft_type", "task_type", "base_model_name_or_path", "inference_mode")
-
-
-def _check_options(method: str, options: object, faults: Faults) -> None:
-    try:
-        json.dumps(options)
-    except (TypeError, ValueError, RecursionError) as error:
-        # YAML has dates and sets; PEFT's options, and the recipe's hash, do not.
-        faults.add(
-            place="method.options",
-            problem=f"holds a value that JSON cannot say: {error}",
-            remedy="use texts, numbers, lists and mappings",
-        )
-    if not isinstance(options, Mapping) or not options:
-        return
-    known = _option_names(method)
-    for key in options:
-        if key in known:
-            continue
-        near = difflib.get_close_matches(str(key), known, n=1)
-        faults.add(
-            place=f"method.options.{key}",
-            problem=f"{method} has no such option",
-            remedy=f"did you mean {near[0]}?"
-            if near
-            else f"its options: {', '.join(known) or 'none'}",
-        )
-
-
-def _option_names(method: str) -> list[str]:
-    """The fields of PEFT's configuration class of a method that a recipe may set."""
-    from peft.mapping import PEFT_TYPE_TO_CONFIG_MAPPING
-
-    config = PEFT_TYPE_TO_CONFIG_MAPPING.get(methods.peft_type(method))
-    return [name for name in getattr(config, "__dataclass_fields__", ()) if name not in _RESERVED]
 
 
 def _check_method(name: object, faults: Faults) -> bool:

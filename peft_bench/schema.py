@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import math
 import types
 from collections.abc import Callable, Iterable, Mapping
 from functools import cache, lru_cache
@@ -25,6 +26,8 @@ class _Invalid:
 
 
 INVALID = _Invalid()
+
+_TOO_LARGE = 2**53
 
 
 def read(cls: type[T], data: object, place: str, faults: Faults) -> T | None:
@@ -260,6 +263,25 @@ def as_float(value: object) -> float | None:
         return float(value)
     except (ValueError, OverflowError):
         return None
+
+
+def as_number(value: object) -> float | None:
+    """As :func:`as_float`, but integers as they are: some are too large for a float."""
+    if isinstance(value, int) and not isinstance(value, bool):
+        return value
+    return as_float(value)
+
+
+def check_positive(value: object, place: str, faults: Faults) -> None:
+    """Notes a number that is not above 0, or that counts nothing there is; other types pass."""
+    number = as_number(value)
+    if number is not None and not 0 < number < _TOO_LARGE:
+        fault = "is too large" if _TOO_LARGE <= number < math.inf else "is not positive"
+        faults.add(
+            place=place,
+            problem=f"{value!s:.60} {fault}",
+            remedy="give a finite number above 0",
+        )
 
 
 def _describe(hint: Any) -> str:

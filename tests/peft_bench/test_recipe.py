@@ -112,6 +112,41 @@ def test_plain_data_and_back() -> None:
         ("name", "a" * 201, "cannot name a folder"),
         ("name", "a/b", "'a/b' cannot name a folder"),
         ("name", "..", "'..' cannot name a folder"),
+        ("method.options", {"target_modules": 5}, "target_modules: 5 is not a list or text"),
+        ("method.options", {"target_modules": {"q": 1}}, "is not a list or text"),
+        ("method.options", {"rank_pattern": 5}, "method.options.rank_pattern: 5 is not a mapping"),
+        ("method.options", {"r": "8"}, "options.r: '8' is not a number. give a number: 8.0, say"),
+        ("method.options", {"r": True}, "True is not a number"),
+        ("method.options", {"lora_dropout": "1e-1"}, "give a number: 0.1, say"),
+        ("method.options", {"lora_alpha": float("nan")}, "JSON cannot say"),
+        ("method.options", {"use_dora": 1}, "use_dora: 1 is not a true or false"),
+        ("method.options", {"init_lora_weights": 3}, "3 is not a text or true or false"),
+        ("method.options", {"modules_to_save": "lm_head"}, "'lm_head' is not a list"),
+        ("method.options", {"target_parameters": "foo"}, "'foo' is not a list"),
+        ("method.options", {"layers_to_transform": "0"}, "'0' is not a list or number"),
+        ("method.options", {"eva_config": 3}, "3 is not a mapping"),
+        ("method.options", {"runtime_config": {}}, "lora has no such option"),
+        ("method.options", {"rank_pattern": {1: 2, "q": 3}}, "JSON cannot say"),
+        (
+            "method",
+            {"name": "ln_tuning", "options": {"modules_to_save": "lm_head"}},
+            "'lm_head' is not a list",
+        ),
+        (
+            "method",
+            {"name": "prompt_tuning", "options": {"num_virtual_tokens": "20"}},
+            "num_virtual_tokens: '20' is not a number",
+        ),
+        (
+            "method",
+            {"name": "prefix_tuning", "options": {"num_virtual_tokens": -3}},
+            "num_virtual_tokens: -3 is not positive",
+        ),
+        (
+            "method",
+            {"name": "p_tuning", "options": {"num_virtual_tokens": 0}},
+            "num_virtual_tokens: 0 is not positive",
+        ),
         ("method.options", {"when": yaml.safe_load("2025-01-31")}, "JSON cannot say"),
     ],
 )
@@ -141,6 +176,20 @@ def test_several_faults_are_told_together() -> None:
 def test_what_is_no_mapping(raw: Any, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="is not a mapping"):
         load_recipe(write(tmp_path, raw))
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"lora_alpha": 0.5, "rank_pattern": {"q": 2}, "modules_to_save": None, "bias": "all"},
+        {"init_lora_weights": True, "layers_to_transform": 3, "layers_pattern": "layers"},
+        {"init_lora_weights": "pissa_niter_4", "layers_to_transform": [3], "target_modules": "q"},
+        {"layer_replication": [[0, 1]], "trainable_token_indices": {"embed": [1]}},
+        {"trainable_token_indices": [1], "loftq_config": {}, "corda_config": {"x": 1}},
+    ],
+)
+def test_options_of_every_kind(options: dict[str, Any]) -> None:
+    assert parse_recipe(changed("method.options", options)).method.options == options
 
 
 @pytest.mark.parametrize("method", ["loha", "vera", "adalora"])
