@@ -37,7 +37,7 @@ def wrap(recipe: Recipe, base: Any, model_type: str) -> Any:
             warnings.filterwarnings("ignore", "`is_gradient_checkpointing`", FutureWarning)
             model = get_peft_model(base, config)
     except _REFUSALS as error:
-        if _is_of_the_machine(error):
+        if runtime.is_of_the_machine(error):
             raise
         raise UsageError(
             place="method.options",
@@ -71,13 +71,6 @@ _SEE_PEFT = "see PEFT's documentation of this method's configuration"
 def _in_short(error: Exception) -> str:
     said = " ".join(str(error).split())  # PEFT shows whole modules
     return said if len(said) <= 300 else f"{said[:300]}..."
-
-
-def _is_of_the_machine(error: Exception) -> bool:
-    import torch
-
-    broken = getattr(torch, "AcceleratorError", torch.OutOfMemoryError)
-    return isinstance(error, broken) or runtime.is_out_of_memory(error)
 
 
 def peft_options(recipe: Recipe, model_type: str, is_encoder_decoder: bool) -> dict[str, Any]:

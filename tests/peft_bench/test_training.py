@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from peft_bench import adapters, cards, data, models, prompts
-from peft_bench.errors import MissingError, UsageError
+from peft_bench.errors import MissingError, PeftBenchError, UsageError
 from peft_bench.recipe import parse_recipe
 from peft_bench.training import train
 
@@ -406,9 +406,44 @@ def test_missing_model_is_told_with_a_remedy(
     recipe_dict: dict[str, Any], conala_data: Path, tmp_path: Path
 ) -> None:
     recipe_dict["model"]["id"] = str(tmp_path / "no-such-model")
-    with pytest.raises(MissingError, match=r"model\.id=PATH"):
+    with pytest.raises(MissingError, match=r"or name a local folder\.$"):
         train(parse_recipe(recipe_dict), tmp_path / "a", progress=False)
     assert list(tmp_path.glob("a*")) == []
+
+
+@pytest.mark.parametrize(
+    ("file", "change", "said"),
+    [
+        ("model.safetensors", b"", "SafetensorError: "),
+        ("tokenizer.json", b"{", "cannot be loaded: "),
+        ("config.json", b"{", "not a valid JSON file"),
+        ("config.json", {"hidden_size": "x"}, "'hidden_size' expected int"),
+        ("config.json", {"hidden_size": 64, "head_dim": 16}, "cannot be loaded: RuntimeError: "),
+        ("config.json", {"hidden_act": "no"}, "of its configuration: KeyError: 'no'"),
+        ("config.json", {"model_type": "vit"}, "builds no language model of its configuration"),
+    ],
+)
+def test_a_faulty_model_is_told_with_a_remedy(
+    file: str,
+    change: bytes | dict[str, Any],
+    said: str,
+    recipe_dict: dict[str, Any],
+    conala_data: Path,
+    tmp_path: Path,
+) -> None:
+    folder = shutil.copytree(recipe_dict["model"]["id"], tmp_path / "model")
+    if isinstance(change, bytes):
+        (folder / file).write_bytes(change or (folder / file).read_bytes()[:-1000])
+    else:
+        config = json.loads((folder / file).read_text(encoding="utf-8"))
+        (folder / file).write_text(json.dumps(config | change), encoding="utf-8")
+    recipe_dict["model"]["id"] = str(folder)
+    recipe_dict["method"]["options"] = {"target_modules": ["q_proj"]}
+    with pytest.raises(PeftBenchError) as caught:
+        train(parse_recipe(recipe_dict), tmp_path / "a", progress=False)
+    told = str(caught.value)
+    assert told.startswith(f"model {folder}: ") and said in told
+    assert "mend the folder" in told or "mend its config.json" in told
 
 
 def test_missing_rows_are_told_before_the_model_is_looked_for(
