@@ -81,7 +81,7 @@ def _check_kind(value: object, hint: Any, place: str, faults: Faults) -> None:
         place=place,
         problem=f"{value!r:.60} is not a {' or '.join(sorted(wanted))}",
         remedy=f"give a {' or '.join(sorted(wanted))}"
-        + ("" if number is None else f": {number!r}, say"),
+        + ("" if number is None else f": {number:g}, say"),
     )
 
 

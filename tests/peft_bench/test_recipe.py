@@ -115,7 +115,7 @@ def test_plain_data_and_back() -> None:
         ("method.options", {"target_modules": 5}, "target_modules: 5 is not a list or text"),
         ("method.options", {"target_modules": {"q": 1}}, "is not a list or text"),
         ("method.options", {"rank_pattern": 5}, "method.options.rank_pattern: 5 is not a mapping"),
-        ("method.options", {"r": "8"}, "options.r: '8' is not a number. give a number: 8.0, say"),
+        ("method.options", {"r": "8"}, "options.r: '8' is not a number. give a number: 8, say"),
         ("method.options", {"r": True}, "True is not a number"),
         ("method.options", {"lora_dropout": "1e-1"}, "give a number: 0.1, say"),
         ("method.options", {"lora_alpha": float("nan")}, "JSON cannot say"),
