@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from peft_bench import methods, models, peft_model
@@ -38,20 +38,75 @@ def check_targets(recipe: Recipe, config: Any, faults: Faults) -> None:
         return
     options = peft_model.peft_options(recipe, config.model_type, config.is_encoder_decoder)
     _check_known(kind, options, config, faults)
-    named = {key: options[key] for key in _TARGET_OPTIONS if recipe.method.options.get(key)}
-    if not named:
+    _check_named(recipe.method.options, kind, config, faults)
+
+
+_MODULES = ("target_modules", "feedforward_modules", "modules_to_save", "exclude_modules")
+_PATTERNS = (
+    "rank_pattern",
+    "alpha_pattern",
+    "block_size_pattern",
+    "lambda_pattern",
+    "n_frequency_pattern",
+)
+_OTHERS = ("target_parameters", "layers_to_transform", "layers_pattern")
+
+
+def _check_named(own: Mapping[str, Any], kind: str, config: Any, faults: Faults) -> None:
+    """Notes what a recipe's options name and the model has not."""
+    keys = (*_MODULES, *_PATTERNS, *_OTHERS)
+    given = {key: own[key] for key in keys if own.get(key) not in (None, [], {}, "")}
+    if not given:
         return
-    names = [name for name, _ in models.empty_model(config).named_modules()]
-    for key, targets in named.items():
-        for target in _unmatched(targets, names):
+    model = models.empty_model(config)
+    modules = [name for name, _ in model.named_modules()]
+    parameters = [name for name, _ in model.named_parameters()]
+
+    def note(key: str, missing: Iterable[object], what: str, there: str) -> None:
+        for name in missing:
             faults.add(
                 place=f"method.options.{key}",
-                problem=f"{target!r} matches no module of {config.model_type}",
-                remedy=f"there are: {_shown(config, kind)}",
+                problem=f"{name!r} matches no {what} of {config.model_type}",
+                remedy=f"there are: {there}",
             )
 
+    shown = _shown(config, kind)
+    for key in _MODULES:
+        note(key, _unmatched(given.get(key, []), modules), "module", shown)
+    for key in _PATTERNS:
+        every = [*modules, *parameters]
+        missing = [name for name in given.get(key, {}) if _unmatched(rf"(.*\.)?({name})", every)]
+        note(key, missing, "module", shown)
+    ends = dict.fromkeys(".".join(name.split(".")[-2:]) for name in parameters)
+    missing = _unmatched(given.get("target_parameters", []), parameters)
+    note("target_parameters", missing, "parameter", ", ".join(ends))
+    _check_layers(given, modules, note)
 
-_TARGET_OPTIONS = ("target_modules", "feedforward_modules", "modules_to_save")
+
+def _check_layers(
+    given: Mapping[str, Any],
+    modules: Sequence[str],
+    note: Callable[[str, Iterable[object], str, str], None],
+) -> None:
+    lists = _list(given.get("layers_pattern", r"[^.]*"))
+    absent = [name for name in lists if _unmatched(rf"(.*\.)?{name}\.\d+", modules)]
+    known = dict.fromkeys(name.split(".")[-2] for name in modules if re.fullmatch(r".+\.\d+", name))
+    note("layers_pattern", absent, "layers", ", ".join(known))
+    if absent or "layers_to_transform" not in given:
+        return
+    # The first number of a name is the layer's; a later one may be an expert's.
+    found = [
+        re.match(rf"(?:.*?\.)??{name}\.(?P<layer>\d+)", module)
+        for name in lists
+        for module in modules
+    ]
+    layers = sorted({int(match["layer"]) for match in found if match})
+    missing = [layer for layer in _list(given["layers_to_transform"]) if layer not in layers]
+    note("layers_to_transform", missing, "layer", ", ".join(map(str, layers)))
+
+
+def _list(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else [value]
 
 
 def _check_known(kind: str, options: dict[str, Any], config: Any, faults: Faults) -> None:
@@ -77,8 +132,8 @@ def _check_known(kind: str, options: dict[str, Any], config: Any, faults: Faults
             )
 
 
-def _unmatched(targets: Any, names: Iterable[str]) -> list[str]:
-    """Those of the targets that match no module's name, by PEFT's rules."""
+def _unmatched(targets: str | Sequence[str], names: Iterable[str]) -> list[str]:
+    """Those of the targets that match none of the names, by PEFT's rules."""
     if isinstance(targets, str):
         if targets == _ALL_LINEAR:
             return []

@@ -7,7 +7,7 @@ import warnings
 from pathlib import Path
 from typing import Any
 
-from peft_bench import adapters, lora_init, methods
+from peft_bench import adapters, lora_init, methods, runtime
 from peft_bench.errors import UsageError
 from peft_bench.recipe import Recipe
 
@@ -20,7 +20,8 @@ def wrap(recipe: Recipe, base: Any, model_type: str) -> Any:
     lose updates smaller than their last bit.
 
     Raises:
-        UsageError: PEFT refuses the options.
+        UsageError: PEFT refuses the options, or finds nothing to train by them; the error that it
+            gave is the cause.
     """
     if recipe.method.name == methods.FULL:
         return base.float().requires_grad_(True)
@@ -35,14 +36,41 @@ def wrap(recipe: Recipe, base: Any, model_type: str) -> Any:
             # PEFT asks transformers by a name that it warns of since 5.23.
             warnings.filterwarnings("ignore", "`is_gradient_checkpointing`", FutureWarning)
             model = get_peft_model(base, config)
-    except (TypeError, ValueError) as error:
+    except _REFUSALS as error:
+        if runtime.is_of_the_machine(error):
+            raise
         raise UsageError(
             place="method.options",
-            problem=f"PEFT refuses them for {name} on {model_type}: {error}",
-            remedy="see PEFT's documentation of this method's configuration",
+            problem=f"PEFT refuses them for {name} on {model_type}: {_in_short(error)}",
+            remedy=_SEE_PEFT,
         ) from error
+    if not any(part.requires_grad and part.numel() for part in model.parameters()):
+        raise UsageError(
+            place="method.options",
+            problem=f"leave {name} nothing to train on {model_type}",
+            remedy=_SEE_PEFT,
+        )
     lora_init.remember(model)
     return model
+
+
+# What PEFT gives for options that it has not checked itself.
+_REFUSALS = (
+    ArithmeticError,
+    AssertionError,
+    AttributeError,
+    ImportError,
+    LookupError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+)
+_SEE_PEFT = "see PEFT's documentation of this method's configuration"
+
+
+def _in_short(error: Exception) -> str:
+    said = " ".join(str(error).split())  # PEFT shows whole modules
+    return said if len(said) <= 300 else f"{said[:300]}..."
 
 
 def peft_options(recipe: Recipe, model_type: str, is_encoder_decoder: bool) -> dict[str, Any]:

@@ -6,18 +6,18 @@ import dataclasses
 import difflib
 import hashlib
 import json
-import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from peft_bench import data, methods, prompts, schema
+from peft_bench import data, methods, options, prompts, schema
 from peft_bench.errors import Faults, UsageError
 from peft_bench.paths import recipes_dir
+from peft_bench.yaml_reader import parse_yaml, read_yaml
 
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,199}")
 _POSITIVE = (
     "epochs",
     "batch_size",
@@ -28,7 +28,7 @@ _POSITIVE = (
     "early_stopping",
     "loraplus_lr_ratio",
 )
-_RANGES = {"warmup_ratio": (0, 1), "weight_decay": (0, 1), "seed": (0, 2**32 - 1)}
+_RANGES = {"weight_decay": (0, 1), "seed": (0, 2**32 - 1)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +99,8 @@ class Training:
 
     ``loraplus`` (LoRA+, arXiv 2402.12354) is AdamW with a learning rate for LoRA's B matrices
     ``loraplus_lr_ratio`` times that of A; ``lorafa`` (LoRA-FA, arXiv 2308.03303) trains B alone.
+    ``max_steps`` ends the training, and its schedule, after so many updates if ``epochs`` are more.
+    ``warmup_ratio`` is the share of all updates in which the learning rate rises.
     ``gradient_checkpointing`` computes activations anew to save memory. ``early_stopping`` ends
     the training after so many evaluations without a lower validation loss. ``engine`` ``trl`` is
     TRL's SFTTrainer in place of ours, to compare with.
@@ -155,7 +157,7 @@ def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
     """
     file = Path(path)
     names = ", ".join(sorted(found.stem for found in recipes_dir().glob("*.yaml")))
-    raw = schema.read_yaml(
+    raw = read_yaml(
         file, kind="recipe", known=f"recipes that come with peft-bench, in {recipes_dir()}: {names}"
     )
     if isinstance(raw, dict):
@@ -189,12 +191,10 @@ def _with_method_s_quantization(recipe: Recipe) -> Recipe:
 
 
 def _apply(raw: dict[str, Any], override: str) -> None:
-    import yaml
-
     key, equals, value = override.partition("=")
     if not equals or not key:
         raise UsageError(
-            place=f"--set {override}",
+            place=f"--set {override:.60}",
             problem="not of the form KEY=VALUE",
             remedy="write, say, --set training.seed=7",
         )
@@ -204,16 +204,16 @@ def _apply(raw: dict[str, Any], override: str) -> None:
         node = node.setdefault(parent, {})
         if not isinstance(node, dict):
             raise UsageError(
-                place=f"--set {override}",
+                place=f"--set {override:.60}",
                 problem=f"{parent} is not a mapping in the recipe",
                 remedy="name a key inside a mapping",
             )
     try:
-        node[last] = yaml.safe_load(value)
-    except yaml.YAMLError as error:
+        node[last] = parse_yaml(value)
+    except ValueError as error:
         raise UsageError(
-            place=f"--set {override}",
-            problem=f"{value!r} is not a YAML value: {error}",
+            place=f"--set {override:.60}",
+            problem=f"not a YAML value: {error}",
             remedy="mind brackets and quotes, also the shell's",
         ) from None
 
@@ -224,24 +224,32 @@ def _check_values(raw: Mapping[str, Any], faults: Faults) -> None:
     if isinstance(name, str) and not _NAME.fullmatch(name):
         faults.add(
             place="name",
-            problem=f"{name!r} cannot name a folder",
-            remedy="use letters, digits, '.', '_' and '-'",
+            problem=f"{name!r:.60} cannot name a folder",
+            remedy="use letters, digits, '.', '_' and '-', 200 at most",
         )
     method = _section(raw, "method")
     if _check_method(method.get("name"), faults):
-        _check_options(method["name"], method.get("options"), faults)
+        options.check(method["name"], method.get("options"), faults)
     _check_data(_section(raw, "data"), faults)
     training = _section(raw, "training")
     for key in _POSITIVE:
-        _check_positive(training.get(key), f"training.{key}", faults)
+        schema.check_positive(training.get(key), f"training.{key}", faults)
     for key, (least, most) in _RANGES.items():
-        number = schema.as_float(training.get(key))
+        number = schema.as_number(training.get(key))
         if number is not None and not least <= number <= most:
             faults.add(
                 place=f"training.{key}",
-                problem=f"{training[key]} is out of range",
+                problem=f"{training[key]!s:.60} is out of range",
                 remedy=f"give {least} to {most}",
             )
+    warmup = schema.as_number(training.get("warmup_ratio"))
+    if warmup is not None and not 0 <= warmup < 1:
+        # From 1 on the Trainer takes it for a number of steps.
+        faults.add(
+            place="training.warmup_ratio",
+            problem=f"{training['warmup_ratio']!s:.60} is out of range",
+            remedy="give 0 to below 1, the share of all steps",
+        )
     batch, micro = training.get("batch_size", 8), training.get("micro_batch_size")
     if isinstance(batch, int) and isinstance(micro, int) and micro > 0 and batch % micro:
         faults.add(
@@ -256,14 +264,6 @@ def _section(raw: Mapping[str, Any], key: str) -> Mapping[str, Any]:
     return section if isinstance(section, Mapping) else {}
 
 
-def _check_positive(value: object, place: str, faults: Faults) -> None:
-    number = schema.as_float(value)
-    if number is not None and not 0 < number < math.inf:
-        faults.add(
-            place=place, problem=f"{value} is not positive", remedy="give a finite number above 0"
-        )
-
-
 def _check_data(section: Mapping[str, Any], faults: Faults) -> None:
     tasks = section.get("tasks")
     for task in tasks if isinstance(tasks, list) else ():
@@ -273,7 +273,16 @@ def _check_data(section: Mapping[str, Any], faults: Faults) -> None:
                 problem=f"no data set is named {task!r}",
                 remedy=f"known: {', '.join(sorted(data.SOURCES))}",
             )
+    for key in ("tasks", "files", "validation_files"):
+        _check_once(section.get(key), f"data.{key}", faults)
     files = section.get("files")
+    if section.get("validation_files") and not files:
+        faults.add(
+            place="data.validation_files",
+            problem="are of data.files, and these name none",
+            remedy="name files to train on, or leave them out: tasks have validation rows of their "
+            "own",
+        )
     if not tasks and not files and tasks in (None, []):
         faults.add(
             place="data.tasks",
@@ -289,7 +298,18 @@ def _check_data(section: Mapping[str, Any], faults: Faults) -> None:
             remedy=f"known: {', '.join(prompts.PROMPTS)}; leave it out for the model's own",
         )
     for key in ("max_prompt_tokens", "max_target_tokens", "max_train_rows", "max_row_tokens"):
-        _check_positive(section.get(key), f"data.{key}", faults)
+        schema.check_positive(section.get(key), f"data.{key}", faults)
+
+
+def _check_once(names: object, place: str, faults: Faults) -> None:
+    """Notes what is there twice, and would be trained on twice: ``weights`` say so in the open."""
+    names = [name for name in names if isinstance(name, str)] if isinstance(names, list) else []
+    for name in sorted({name for name in names if names.count(name) > 1}):
+        faults.add(
+            place=place,
+            problem=f"names {name!r} twice",
+            remedy="name each once; data.weights says how often rows are seen",
+        )
 
 
 def _check_weights(section: Mapping[str, Any], faults: Faults) -> None:
@@ -302,51 +322,13 @@ def _check_weights(section: Mapping[str, Any], faults: Faults) -> None:
         *(["files"] if section.get("files") else []),
     ]
     for name, weight in weights.items():
-        _check_positive(weight, f"data.weights.{name}", faults)
+        schema.check_positive(weight, f"data.weights.{name}", faults)
         if name not in known:
             faults.add(
                 place=f"data.weights.{name}",
                 problem="is not trained on",
                 remedy=f"known: {', '.join(map(str, known))}",
             )
-
-
-# Set by peft-bench itself, from the rest of the recipe.
-_RESERVED = ("peft_type", "task_type", "base_model_name_or_path", "inference_mode")
-
-
-def _check_options(method: str, options: object, faults: Faults) -> None:
-    try:
-        json.dumps(options)
-    except (TypeError, ValueError, RecursionError) as error:
-        # YAML has dates and sets; PEFT's options, and the recipe's hash, do not.
-        faults.add(
-            place="method.options",
-            problem=f"holds a value that JSON cannot say: {error}",
-            remedy="use texts, numbers, lists and mappings",
-        )
-    if not isinstance(options, Mapping) or not options:
-        return
-    known = _option_names(method)
-    for key in options:
-        if key in known:
-            continue
-        near = difflib.get_close_matches(str(key), known, n=1)
-        faults.add(
-            place=f"method.options.{key}",
-            problem=f"{method} has no such option",
-            remedy=f"did you mean {near[0]}?"
-            if near
-            else f"its options: {', '.join(known) or 'none'}",
-        )
-
-
-def _option_names(method: str) -> list[str]:
-    """The fields of PEFT's configuration class of a method that a recipe may set."""
-    from peft.mapping import PEFT_TYPE_TO_CONFIG_MAPPING
-
-    config = PEFT_TYPE_TO_CONFIG_MAPPING.get(methods.peft_type(method))
-    return [name for name in getattr(config, "__dataclass_fields__", ()) if name not in _RESERVED]
 
 
 def _check_method(name: object, faults: Faults) -> bool:

@@ -105,3 +105,20 @@ def keep_freed_memory() -> None:
     if mallopt is not None:
         mallopt(mmap, largest_mapped)
         mallopt(trim, 2**31 - 1)
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an allocation failed, on a GPU or on the CPU."""
+    import torch
+
+    if isinstance(error, torch.OutOfMemoryError | MemoryError):
+        return True
+    return isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
+
+
+def is_of_the_machine(error: BaseException) -> bool:
+    """Whether memory or device failed, and not what was computed."""
+    import torch
+
+    device = getattr(torch, "AcceleratorError", torch.OutOfMemoryError)
+    return isinstance(error, device) or is_out_of_memory(error)

@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import math
 import types
 from collections.abc import Callable, Iterable, Mapping
 from functools import cache, lru_cache
 from operator import itemgetter
-from pathlib import Path
 from typing import Any, Literal, NamedTuple, TypeVar, Union, get_args, get_origin, get_type_hints
 
-from peft_bench.errors import Faults, MissingError, UsageError
+from peft_bench.errors import Faults
 
 T = TypeVar("T")
 
@@ -27,29 +27,7 @@ class _Invalid:
 
 INVALID = _Invalid()
 
-
-def read_yaml(file: Path, *, kind: str, known: str) -> object:
-    """What a YAML file holds.
-
-    Args:
-        file: the file.
-        kind: what it should be, such as ``recipe``.
-        known: which ones there are, told where there is no such file.
-
-    Raises:
-        MissingError: there is no such file.
-        UsageError: the file is not YAML.
-    """
-    import yaml
-
-    try:
-        return yaml.safe_load(file.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise MissingError(place=str(file), problem=f"no such {kind}", remedy=known) from None
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise UsageError(
-            place=str(file), problem=f"not a readable YAML file: {error}", remedy="mend the file"
-        ) from None
+_TOO_LARGE = 2**53
 
 
 def read(cls: type[T], data: object, place: str, faults: Faults) -> T | None:
@@ -285,6 +263,25 @@ def as_float(value: object) -> float | None:
         return float(value)
     except (ValueError, OverflowError):
         return None
+
+
+def as_number(value: object) -> float | None:
+    """As :func:`as_float`, but integers as they are: some are too large for a float."""
+    if isinstance(value, int) and not isinstance(value, bool):
+        return value
+    return as_float(value)
+
+
+def check_positive(value: object, place: str, faults: Faults) -> None:
+    """Notes a number that is not above 0, or that counts nothing there is; other types pass."""
+    number = as_number(value)
+    if number is not None and not 0 < number < _TOO_LARGE:
+        fault = "is too large" if _TOO_LARGE <= number < math.inf else "is not positive"
+        faults.add(
+            place=place,
+            problem=f"{value!s:.60} {fault}",
+            remedy="give a finite number above 0",
+        )
 
 
 def _describe(hint: Any) -> str:

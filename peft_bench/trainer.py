@@ -74,12 +74,15 @@ def settings(
     interval = max(1, round(steps_per_epoch / choice.evaluations_per_epoch))
     if choice.max_steps is not None:
         interval = min(interval, choice.max_steps)
+    # The Trainer would go on for `max_steps`, whatever the epochs.
+    steps = math.ceil(steps_per_epoch * choice.epochs)
+    sooner = choice.max_steps is not None and choice.max_steps < steps
     dtype = models.resolve_dtype(recipe.model.dtype)
     return {
         # Checkpoints name each other: an absolute path holds wherever the command is run again.
         "output_dir": str(folder.absolute()),
         "num_train_epochs": choice.epochs,
-        "max_steps": choice.max_steps or -1,
+        "max_steps": choice.max_steps if sooner else -1,
         "per_device_train_batch_size": micro,
         "per_device_eval_batch_size": micro,
         "gradient_accumulation_steps": accumulation,

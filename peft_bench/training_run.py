@@ -183,20 +183,11 @@ def _telling_of_memory(recipe: Recipe, prepared: Prepared) -> Iterator[None]:
     try:
         yield
     except (RuntimeError, MemoryError) as error:
-        if not is_out_of_memory(error):
+        if not runtime.is_out_of_memory(error):
             raise
         cuda = torch.cuda.is_available()
         total = torch.cuda.get_device_properties(0).total_memory if cuda else None
         raise out_of_memory(recipe, prepared.config, total) from error
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an allocation failed, on a GPU or on the CPU."""
-    import torch
-
-    if isinstance(error, torch.OutOfMemoryError | MemoryError):
-        return True
-    return isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
 
 
 def out_of_memory(recipe: Recipe, config: Any, gpu_memory_bytes: int | None) -> PeftBenchError:

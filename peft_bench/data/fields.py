@@ -47,6 +47,7 @@ class Fields:
             return ""
         if not may_be_empty and not text.strip():
             self.fault(key, "is empty", "fill it or drop the row")
+        self._check_unicode(key, text)
         return text
 
     def optional_text(self, key: str) -> str:
@@ -74,6 +75,8 @@ class Fields:
             return []
         if len(value) < least:
             self.fault(key, "is empty" if key in self.value else "is missing", remedy)
+        for text in value:
+            self._check_unicode(key, text)
         return list(value)
 
     def json(self, key: str, *, remedy: str) -> Any:
@@ -91,6 +94,14 @@ class Fields:
         except ValueError as error:
             self.fault(key, f"is not JSON: {error}", remedy)
             return FAULTY
+
+    def _check_unicode(self, key: str, text: str) -> None:
+        """Notes half of a surrogate pair, which JSON can escape and no tokenizer reads."""
+        try:
+            text.encode()
+        except UnicodeEncodeError as error:
+            half = text[error.start]
+            self.fault(key, f"holds {half!r}, half of a character", "mend it or drop the row")
 
     def json_text(self, key: str, value: Any) -> str:
         """The field as JSON text: as it is where it is a text, else ``value`` written anew."""

@@ -105,13 +105,16 @@ def recipe_of(plan: Plan) -> Recipe:
 def _wrapped(plan: Plan, base: Any) -> Any:
     try:
         return peft_model.wrap(recipe_of(plan), base, plan.config.model_type)
-    except (RuntimeError, NotImplementedError, AttributeError) as error:
+    except UsageError as error:
+        cause = error.__cause__
+        if not isinstance(cause, RuntimeError | AttributeError):
+            raise
         raise PeftBenchError(
             place=f"method {plan.method}",
             problem="cannot be built without the model's weights: "
-            + str(error).split("\n", 1)[0][:200],
+            + str(cause).split("\n", 1)[0][:200],
             remedy="its memory cannot be reckoned beforehand; LoRA of the same rank is a guide",
-        ) from error
+        ) from cause
 
 
 def _checkpoint(plan: Plan, model: Any) -> None:

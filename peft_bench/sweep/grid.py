@@ -11,6 +11,7 @@ from typing import Any, Literal
 from peft_bench import catalog, data, schema
 from peft_bench.errors import Faults
 from peft_bench.paths import recipes_dir
+from peft_bench.yaml_reader import read_yaml
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
@@ -174,7 +175,7 @@ def load_grid(path: str | Path) -> Grid:
     """
     file = Path(path)
     known = ", ".join(map(str, sorted(recipes_dir().glob("*/grid.yaml"))))
-    raw = schema.read_yaml(file, kind="grid", known=f"grids that come with peft-bench: {known}")
+    raw = read_yaml(file, kind="grid", known=f"grids that come with peft-bench: {known}")
     return parse_grid(raw, place=str(file))
 
 

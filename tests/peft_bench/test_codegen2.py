@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from peft_bench import codegen2, compatibility, models
-from peft_bench.errors import UsageError
+from peft_bench.errors import MissingError, UsageError
 from peft_bench.recipe import BaseModel, parse_recipe
 
 HEADS, WIDTH, ROTARY = 16, 64, 4
@@ -125,6 +125,12 @@ def test_other_models_are_not_repacked(tiny_model: Callable[..., Path], tmp_path
         with pytest.raises(UsageError, match=said):
             codegen2.repack(str(tiny_model(kind)), tmp_path / kind)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_source_that_is_not_there(tmp_path: Path) -> None:
+    with pytest.raises(MissingError) as caught:
+        codegen2.repack(str(tmp_path / "none"), tmp_path / "repacked")
+    assert "--set" not in str(caught.value) and "name a local folder" in str(caught.value)
 
 
 def test_training_refuses_what_was_not_repacked(published: Path) -> None:

@@ -49,6 +49,25 @@ def test_the_study_s_methods_pass(check: Callable[..., None]) -> None:
 
 
 @pytest.mark.parametrize(
+    ("kind", "options"),
+    [
+        ("llama", {"layers_to_transform": [0, 1], "layers_pattern": "layers"}),
+        ("llama", {"layers_to_transform": 1}),
+        ("codegen", {"layers_to_transform": [1], "layers_pattern": ["h"]}),
+        ("t5", {"layers_to_transform": [0]}),
+        ("llama", {"target_parameters": ["q_proj.weight"], "rank_pattern": {"q_proj.weight": 2}}),
+        ("llama", {"rank_pattern": {"q_proj": 2, r"layers\.0\..*": 4, "^model.layers.1.*": 3}}),
+        ("llama", {"exclude_modules": ["layers.0.self_attn.q_proj"], "modules_to_save": []}),
+        ("llama", {"exclude_modules": r".*\.0\..*", "target_modules": None}),
+    ],
+)
+def test_names_that_the_model_has(
+    kind: str, options: dict[str, Any], check: Callable[..., None]
+) -> None:
+    check(kind, method__options=options)
+
+
+@pytest.mark.parametrize(
     ("kind", "settings", "said"),
     [
         ("llama", {"method__name": "adalora"}, "adalora does not work on llama: its ranks"),
@@ -104,6 +123,32 @@ def test_the_study_s_methods_pass(check: Callable[..., None]) -> None:
         ("llama", {"method__options": {"target_modules": "h\\.[0-9]+"}}, "matches no module"),
         ("llama", {"method__options": {"target_modules": "("}}, "matches no module"),
         ("llama", {"method__options": {"modules_to_save": ["head"]}}, "'head' matches no module"),
+        ("llama", {"method__options": {"exclude_modules": ["head"]}}, "'head' matches no module"),
+        ("llama", {"method__options": {"target_modules": [5]}}, "5 matches no module"),
+        (
+            "llama",
+            {"method__options": {"target_parameters": ["foo"]}},
+            "'foo' matches no parameter of llama. there are: embed_tokens.weight, q_proj.weight, ",
+        ),
+        (
+            "llama",
+            {"method__options": {"layers_to_transform": [0, 99]}},
+            "99 matches no layer of llama. there are: 0, 1.",
+        ),
+        ("codegen", {"method__options": {"layers_to_transform": -1}}, "-1 matches no layer"),
+        ("t5", {"method__options": {"layers_to_transform": [[0]]}}, "[0] matches no layer"),
+        (
+            "llama",
+            {"method__options": {"layers_to_transform": [0], "layers_pattern": ["h", "layers"]}},
+            "'h' matches no layers of llama. there are: layers.",
+        ),
+        ("llama", {"method__options": {"layers_pattern": "("}}, "'(' matches no layers"),
+        (
+            "llama",
+            {"method__options": {"alpha_pattern": {"q_proj": 1, "c_attn": 2}}},
+            "alpha_pattern: 'c_attn' matches no module",
+        ),
+        ("llama", {"method__options": {"rank_pattern": {"(": 1}}}, "'(' matches no module"),
         (
             "llama",
             {"method__name": "prompt_tuning", "method__targets": "revision"},

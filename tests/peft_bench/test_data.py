@@ -119,6 +119,8 @@ def test_unknown_task_and_split() -> None:
         ({"nl": "one"}, "line 2: cmd: is missing"),
         ({"nl": " \n", "cmd": "1"}, "line 2: nl: is empty"),
         ({"nl": "one", "cmd": ""}, "line 2: cmd: is empty"),
+        ({"nl": "a \ud800", "cmd": "1"}, "line 2: nl: holds '\\ud800', half of a character"),
+        ({"nl": "one", "cmd": "\udfff"}, "line 2: cmd: holds '\\udfff'"),
         ({"nl": "one", "cmd": 1}, "line 2: cmd: is int, not text"),
         ({"nl": None, "cmd": "1"}, "line 2: nl: is NoneType, not text"),
         ({"nl": "one", "cmd": "1", "test": " "}, "line 2: test: is not code"),

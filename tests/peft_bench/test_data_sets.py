@@ -235,6 +235,7 @@ def test_humaneval_and_mbpp(tmp_path: Path) -> None:
         ("apps", "solutions", "[1]", "solutions: is not a list of texts"),
         ("apps", "starter_code", 3, "starter_code: is int, not text"),
         ("odex", "test", [], "test: is empty. give a list of assertions"),
+        ("odex", "test", ["assert '\udead'"], "test: holds '\\udead', half of a character"),
         ("odex", "test", "assert True", "test: is not JSON"),
         ("odex", "library", [1], "library: is not a list of texts"),
         ("odex", "entry_point", None, "entry_point: is NoneType, not text"),

@@ -160,6 +160,12 @@ def test_no_such_model(tmp_path: Path) -> None:
         answer(Question(model=str(tmp_path / "nothing")))
 
 
+def test_a_faulty_configuration(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": "llama", "hidden_size": "x"}))
+    with pytest.raises(MissingError, match=r"'hidden_size' expected int.* mend the folder"):
+        answer(Question(model=str(tmp_path)))
+
+
 @pytest.mark.parametrize("model_type", ["no-such-architecture", "vit"])
 def test_an_architecture_that_is_no_language_model(tmp_path: Path, model_type: str) -> None:
     (tmp_path / "config.json").write_text(json.dumps({"model_type": model_type}))

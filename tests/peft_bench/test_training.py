@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from peft_bench import adapters, cards, data, models, prompts
-from peft_bench.errors import MissingError, UsageError
+from peft_bench.errors import MissingError, PeftBenchError, UsageError
 from peft_bench.recipe import parse_recipe
 from peft_bench.training import train
 
@@ -216,6 +216,23 @@ def test_method_without_a_row_takes_its_own_options(
     assert adapters.verify_loaded(load(folder), folder) > 0
 
 
+@pytest.mark.parametrize(
+    ("epochs", "most", "steps"), [(1, 50, 2), (1, 1, 1), (1.5, 2, 2), (1.5, 3, 3), (1.5, None, 3)]
+)
+def test_max_steps_is_a_maximum(
+    epochs: float,
+    most: int | None,
+    steps: int,
+    recipe_dict: dict[str, Any],
+    conala_data: Path,
+    tmp_path: Path,
+) -> None:
+    recipe_dict["training"] |= {"epochs": epochs, "max_steps": most}
+    card = cards.read_card(train(parse_recipe(recipe_dict), tmp_path / "a", progress=False))
+    assert card is not None
+    assert (card.outcome.steps, card.outcome.epochs) == (steps, steps / 2)
+
+
 @pytest.mark.parametrize("kind", ["llama", "codegen"])
 @pytest.mark.parametrize("text", ["sort", "sort list `xs` and reverse list `xs` and swap `a`"])
 def test_prefix_tuning_starts_from_a_text(
@@ -358,6 +375,16 @@ def test_the_final_adapter_is_the_one_of_the_lowest_validation_loss(
         ("lora", {"target_modules": ["no_such_module"]}),
         ("prefix_tuning", {"no_such_option": 3}),
         ("loha", {"r": 0}),
+        ("lora", {"bias": "wrong"}),
+        ("lora", {"megatron_config": {"a": 1}}),
+        ("lora", {"target_modules": ["mlp"]}),
+        ("lora", {"r": 2.5}),
+        ("lora", {"init_lora_weights": "pissa_niter_x"}),
+        ("lora", {"trainable_token_indices": [99999]}),
+        ("trainable_tokens", {"token_indices": [99999]}),
+        ("p_tuning", {"num_virtual_tokens": 2, "encoder_hidden_size": -1}),
+        ("vblora", {"num_vectors": -1}),
+        ("trainable_tokens", {"token_indices": []}),
     ],
 )
 def test_options_that_peft_refuses_are_usage_errors(
@@ -370,17 +397,84 @@ def test_options_that_peft_refuses_are_usage_errors(
     recipe_dict["method"] = {"name": method, "options": options}
     with pytest.raises(UsageError) as caught:
         train(parse_recipe(recipe_dict), tmp_path / "a", progress=False)
-    assert "method.options" in caught.value.place
+    assert "method.options" in str(caught.value) and len(str(caught.value)) < 2000
     assert not (tmp_path / "a").exists()
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError(),
+        RuntimeError("[enforce fail] . DefaultCPUAllocator: can't allocate memory"),
+        "OutOfMemoryError",
+        "AcceleratorError",
+    ],
+    ids=str,
+)
+def test_the_machine_s_errors_are_not_told_as_faults_of_the_options(
+    error: Exception | str,
+    recipe_dict: dict[str, Any],
+    tiny_model: Callable[..., Path],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    import peft
+    import torch
+
+    from peft_bench import peft_model
+
+    raised = getattr(torch, error)("no") if isinstance(error, str) else error
+
+    def fail(*_: Any) -> Any:
+        raise raised
+
+    monkeypatch.setattr(peft, "get_peft_model", fail)
+    with pytest.raises(type(raised)) as caught:
+        peft_model.wrap(parse_recipe(recipe_dict), load_base(tiny_model()), "llama")
+    assert caught.value is raised
 
 
 def test_missing_model_is_told_with_a_remedy(
     recipe_dict: dict[str, Any], conala_data: Path, tmp_path: Path
 ) -> None:
     recipe_dict["model"]["id"] = str(tmp_path / "no-such-model")
-    with pytest.raises(MissingError, match=r"model\.id=PATH"):
+    with pytest.raises(MissingError, match=r"or name a local folder\.$"):
         train(parse_recipe(recipe_dict), tmp_path / "a", progress=False)
     assert list(tmp_path.glob("a*")) == []
+
+
+@pytest.mark.parametrize(
+    ("file", "change", "said"),
+    [
+        ("model.safetensors", b"", "SafetensorError: "),
+        ("tokenizer.json", b"{", "cannot be loaded: "),
+        ("config.json", b"{", "not a valid JSON file"),
+        ("config.json", {"hidden_size": "x"}, "'hidden_size' expected int"),
+        ("config.json", {"hidden_size": 64, "head_dim": 16}, "cannot be loaded: RuntimeError: "),
+        ("config.json", {"hidden_act": "no"}, "of its configuration: KeyError: 'no'"),
+        ("config.json", {"model_type": "vit"}, "builds no language model of its configuration"),
+    ],
+)
+def test_a_faulty_model_is_told_with_a_remedy(
+    file: str,
+    change: bytes | dict[str, Any],
+    said: str,
+    recipe_dict: dict[str, Any],
+    conala_data: Path,
+    tmp_path: Path,
+) -> None:
+    folder = shutil.copytree(recipe_dict["model"]["id"], tmp_path / "model")
+    if isinstance(change, bytes):
+        (folder / file).write_bytes(change or (folder / file).read_bytes()[:-1000])
+    else:
+        config = json.loads((folder / file).read_text(encoding="utf-8"))
+        (folder / file).write_text(json.dumps(config | change), encoding="utf-8")
+    recipe_dict["model"]["id"] = str(folder)
+    recipe_dict["method"]["options"] = {"target_modules": ["q_proj"]}
+    with pytest.raises(PeftBenchError) as caught:
+        train(parse_recipe(recipe_dict), tmp_path / "a", progress=False)
+    told = str(caught.value)
+    assert told.startswith(f"model {folder}: ") and said in told
+    assert "mend the folder" in told or "mend its config.json" in told
 
 
 def test_missing_rows_are_told_before_the_model_is_looked_for(

@@ -160,7 +160,8 @@ def test_memory_that_runs_out_is_told_with_a_remedy(recipe_dict: dict[str, Any])
     import torch
 
     from peft_bench.models import load_config
-    from peft_bench.training_run import is_out_of_memory, out_of_memory
+    from peft_bench.runtime import is_out_of_memory
+    from peft_bench.training_run import out_of_memory
 
     with pytest.raises(RuntimeError) as caught:
         torch.empty(2**55)  # as PyTorch says it on this machine
