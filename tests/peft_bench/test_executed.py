@@ -248,6 +248,14 @@ def test_all_answers_run_in_one_pool_and_equal_ones_once(monkeypatch: pytest.Mon
     assert found[0].verdict is found[2].verdict
 
 
+@EXECUTES
+def test_what_is_known_of_an_empty_answer_is_kept() -> None:
+    [run] = filtered([("a", Answer("", score=-1.0, tokens=0, finished=True))])
+    logged = run.logged()
+    assert run.kind == "empty"
+    assert (logged["score"], logged["tokens"], logged["finished"]) == (-1.0, 0, True)
+
+
 def test_unequal_numbers_of_answers_are_refused() -> None:
     with pytest.raises(PeftBenchError, match="from 1 to 2 answers: some were lost"):
         filtered([("a", ""), ("a", ""), ("b", "")])
