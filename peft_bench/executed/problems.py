@@ -19,7 +19,8 @@ from typing import Any, Literal
 from peft_bench_sandbox import AssertTest, CallTest, Program, StdinTest, Test
 from peft_bench_sandbox.types import Isolate, Judge
 
-from peft_bench.executed.extraction import Code, complete, extract, preamble
+from peft_bench.executed.extraction import complete, extract, preamble
+from peft_bench.fences import Code
 from peft_bench.jsonl import parse_json
 
 Document = Mapping[str, Any]
