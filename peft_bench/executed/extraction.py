@@ -5,10 +5,11 @@ Pure functions of text.
 
 from __future__ import annotations
 
+import ast
 import re
 import textwrap
 
-from peft_bench.fences import Code, code_of
+from peft_bench.fences import Code, code_of, parsed
 
 _INDENT = 4
 
@@ -37,6 +38,28 @@ def preamble(prompt: str, entry_point: str) -> str:
     return prompt[: found.start()] if found else ""
 
 
+def headed(head: str, code: str) -> str:
+    """Code with a head before it, but behind the ``__future__`` imports that it begins with.
+
+    These have to be a program's first statements (the Python reference, section 7.11.1). Code that
+    does not parse is no program, wherever the head stands.
+    """
+    body = parsed(code) if "__future__" in code else []
+    last: ast.stmt | None = None
+    for place, node in enumerate(body):
+        if isinstance(node, ast.ImportFrom) and node.module == "__future__" and not node.level:
+            last = node
+        elif place or not (isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)):
+            break
+    if not head or last is None or last.end_lineno is None or last.end_col_offset is None:
+        return head + code
+    encoded = code.encode()
+    lines = encoded.splitlines(keepends=True)
+    end = sum(map(len, lines[: last.end_lineno - 1])) + last.end_col_offset
+    rest = re.sub(r"\A[ \t]*;[ \t]*", "", encoded[end:].decode())
+    return f"{encoded[:end].decode()}\n{head}{rest}"
+
+
 def complete(prompt: str, code: Code, entry_point: str, *, suffix: str = "") -> str:
     """The program that an answer to a prompt makes: ``prompt + answer + suffix``, in general.
 
@@ -46,7 +69,7 @@ def complete(prompt: str, code: Code, entry_point: str, *, suffix: str = "") -> 
     with some tokenizers loses the first blank of an answer, and no such line could be right.
     """
     if defines(code.text, entry_point):
-        return f"{preamble(prompt, entry_point)}{code.text}\n"
+        return headed(preamble(prompt, entry_point), f"{code.text}\n")
     body = code.text
     if not prompt.endswith("\n"):
         body = _continued(prompt, body)
