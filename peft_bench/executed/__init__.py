@@ -1,4 +1,4 @@
-"""Answers are executed: code out of answers, programs and tests, scores, and the task class.
+"""Answers are executed: answers as programs, their tests, scores, and the task class.
 
 ``extraction`` and ``problems`` are pure and need no harness; ``running``, ``scores`` and ``task``
 are what the harness calls.

@@ -19,7 +19,8 @@ from typing import Any, Literal
 from peft_bench_sandbox import AssertTest, CallTest, Program, StdinTest, Test
 from peft_bench_sandbox.types import Isolate, Judge
 
-from peft_bench.executed.extraction import Code, complete, extract, preamble
+from peft_bench.executed.extraction import complete, extract, headed, preamble
+from peft_bench.fences import Code
 from peft_bench.jsonl import parse_json
 
 Document = Mapping[str, Any]
@@ -121,8 +122,8 @@ def odex(doc: Document) -> Problem:
     whole = f"{doc['source_prompt']}{doc['cmd']}{doc['suffix']}"
     return Problem(
         id=str(doc["id"]),
-        solutions=(imports + whole,),
-        assemble=lambda code: imports + complete(prompt, code, entry, suffix=suffix),
+        solutions=(headed(imports, whole),),
+        assemble=lambda code: headed(imports, complete(prompt, code, entry, suffix=suffix)),
         tests=lambda source: (test,),
         entry_point=entry,
     )
@@ -187,7 +188,7 @@ def apps(doc: Document, *, legacy: bool = False, tried: int = 5) -> Problem:
         return calls(f"Solution.{name}" if "class Solution" in source else str(name))
 
     def assemble(code: Code) -> str:
-        return LEETCODE_IMPORTS + code.text if "class Solution" in starter else code.text
+        return headed(LEETCODE_IMPORTS if "class Solution" in starter else "", code.text)
 
     return Problem(
         id=str(doc["id"]),

@@ -131,7 +131,7 @@ class RunPrograms(Filter):  # type: ignore[misc]
         for name, answer, (kind, source) in zip(ids, answers, kinds, strict=True):
             verdict = verdicts.get((name, source))
             tests = verdict.total if verdict else len(self._problems[name].tests(source))
-            facts = Answer.of(answer or "").facts()
+            facts = Answer.of("" if answer is None else answer).facts()
             yield Run(kind, self._gold[name], tests, verdict, source, facts)
 
     def _run(self, programs: list[Program]) -> list[Verdict]:

@@ -23,7 +23,8 @@ _PARSED_CHARS_MAX = 100_000
 def exact_match(reference: str, hypothesis: str, *, mode: Mode = "raw") -> bool:
     """Tells whether an answer equals the reference.
 
-    Modes, each looser than the one before:
+    Modes; the last two are looser than the first, and neither holds the other: ``print('a  b')``
+    and ``print('a b')`` are equal by ``whitespace``, and different strings by ``ast``.
 
     * ``raw``: equal after ``str.strip()`` of both sides, because a generation nearly always ends
       in a newline that says nothing. Blanks, tabs and newlines inside count.

@@ -12,10 +12,11 @@ from peft_bench_sandbox import AssertTest, CallTest, Level, StdinTest, Verdict, 
 from peft_bench.answers import Answer
 from peft_bench.errors import PeftBenchError
 from peft_bench.executed import problems, running
-from peft_bench.executed.extraction import Code, complete, defines, extract, preamble
+from peft_bench.executed.extraction import complete, defines, extract, headed, preamble
 from peft_bench.executed.running import Run, RunPrograms
 from peft_bench.executed.scores import test_shares as shares_of_tests
 from peft_bench.executed.scores import values
+from peft_bench.fences import Code
 from peft_bench.gold import Gold, Sandbox
 
 EXECUTES = pytest.mark.skipif(
@@ -56,7 +57,7 @@ def test_extract(answer: str, text: str, fenced: bool, closed: bool) -> None:
         ("`" * 1_000_000, 0),
         ("```\n" * 250_001, 0),
         ("```python\n" + "x" * 1_000_000, 1_000_000),
-        ("```a b\n" * 140_000, 980_000),
+        ("```a b\n" * 140_000, 0),
         ("``" * 500_000 + "x\n", 0),
     ],
 )
@@ -113,6 +114,67 @@ def test_complete_puts_the_suffix_behind_a_body_alone() -> None:
     )
     whole = "def f(x):\n    return 1\n"
     assert complete(prompt, Code(whole), "f", suffix="\n    return x") == f"{whole}\n"
+
+
+FUTURE = "from __future__ import annotations\n"
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        f"{FUTURE}import os\n",
+        f"\n# A comment.\n\n{FUTURE}",
+        f'"""Two\nlines, and an é."""\n{FUTURE}from __future__ import division\nimport os\n',
+        "from __future__ import (\n    annotations,\n    division,  # both\n)\nimport os\n",
+        "from __future__ import annotations; from __future__ import division; import os\n",
+        "from __future__ import \\\n    annotations  # why\r\nimport os\r\n",
+        "'é'; from __future__ import annotations; import os\n",
+        FUTURE.strip(),
+    ],
+)
+def test_a_head_stands_behind_the_imports_that_have_to_be_first(code: str) -> None:
+    program = headed("import re\nx: unknown = 1\n", f"{code}\ny: unknown = x\n")
+    names: dict[str, Any] = {}
+    exec(compile(program, "program", "exec", dont_inherit=True), names)
+    assert (names["y"], names["__annotations__"]) == (1, {"x": "unknown", "y": "unknown"})
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "import os\n",
+        # These are errors by themselves, and have to stay errors.
+        f"import os\n{FUTURE}",
+        f"if True:\n    {FUTURE}",
+        f"{FUTURE}def f(:\n",
+        f"s = '''\n{FUTURE}'''\n",
+        FUTURE + "(" * 100_000,
+        f"{FUTURE}\0",
+    ],
+)
+def test_a_head_stands_before_all_other_code(code: str) -> None:
+    assert headed("import re\n", code) == f"import re\n{code}"
+
+
+def test_every_problem_takes_an_answer_that_begins_with_a_future_import() -> None:
+    answer = f"```python\n{FUTURE}def f(x):\n    return x\n```"
+    humaneval = problems.humaneval(
+        {"id": "1", "source_prompt": PROMPT, "entry_point": "f", "test": "", "cmd": ""}
+    )
+    odex = problems.odex(
+        {
+            **{"id": "1", "source_prompt": "def f(x):\n    return ", "cmd": "x", "suffix": ""},
+            **{"intent": "", "entry_point": "f", "test": "[]"},
+            "test_start": "\nimport re\ndef check(candidate):",
+        }
+    )
+    told = '{"fn_name": "f", "inputs": [[1]], "outputs": [3]}'
+    leetcode = problems.apps(apps_row(told, "class Solution:\n    def f(self, n):\n"))
+    for problem in (humaneval, odex, leetcode):
+        program = problem.assemble(problem.code(answer))
+        compile(program, "program", "exec", dont_inherit=True)
+        assert program.startswith(FUTURE)
+        assert "import " in program.removeprefix(FUTURE)
 
 
 def test_completion_is_a_prompt_that_keeps_its_blanks() -> None:
@@ -246,6 +308,14 @@ def test_all_answers_run_in_one_pool_and_equal_ones_once(monkeypatch: pytest.Mon
     assert [one.passed for one in found] == [True, False, True, True, False, False]
     assert [one.kind for one in found][-2:] == ["missing", "missing"]
     assert found[0].verdict is found[2].verdict
+
+
+@EXECUTES
+def test_what_is_known_of_an_empty_answer_is_kept() -> None:
+    [run] = filtered([("a", Answer("", score=-1.0, tokens=0, finished=True))])
+    logged = run.logged()
+    assert run.kind == "empty"
+    assert (logged["score"], logged["tokens"], logged["finished"]) == (-1.0, 0, True)
 
 
 def test_unequal_numbers_of_answers_are_refused() -> None:
