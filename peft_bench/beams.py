@@ -94,6 +94,7 @@ class BeamSearch(Generation):
         self, model: Any, prompts: Sequence[Prompt], config: Any, logits_processor: Any
     ) -> None:
         """Searches the prompts whose beams are not kept yet, those of like length together."""
+        self._take_earlier(model, prompts, config)
         together = _loop if beam_loop.can_search(model, config, logits_processor) else _generate
         todo = [one for one in unique(prompts) if _key(one, config) not in self._beams]
         for group in _groups(todo, exact=learns_prompt(model)):
@@ -101,6 +102,13 @@ class BeamSearch(Generation):
             for prompt, beams in zip(group, found, strict=True):
                 self._beams[_key(prompt, config)] = beams
                 self.ledger.note(model, prompt, dict(enumerate(beams)))
+
+    def _take_earlier(self, model: Any, prompts: Sequence[Prompt], config: Any) -> None:
+        """Takes the beams of these prompts that an interrupted run has searched."""
+        for prompt in prompts:
+            key, made = _key(prompt, config), self.ledger.earlier(model, prompt)
+            if key not in self._beams and all(rank in made for rank in range(config.num_beams)):
+                self._beams[key] = [made[rank] for rank in range(config.num_beams)]
 
     def _stops(self, config: Any) -> list[int]:
         newlines = self._newlines() if self._stop_at_newline else []

@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import argparse
 import json
+import sqlite3
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import closing
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -18,10 +20,11 @@ from typing import Any
 from peft_bench import adapters, catalog, data, paths, records
 from peft_bench.errors import MissingError, PeftBenchError, UsageError
 from peft_bench.generation.made import KEPT_FILES, KEPT_IN
+from peft_bench.harness_args import identity, parse
 from peft_bench.prompts import CHAT
 from peft_bench.recording import build_record
 from peft_bench.subject import Subject, find_subject
-from peft_bench.workfolder import disk_error, open_partial
+from peft_bench.workfolder import alone, disk_error, open_partial
 
 _REQUEST_FILE = "request.json"
 
@@ -37,7 +40,8 @@ def evaluate(
     """Scores an adapter, or a base model alone, with the harness; returns the record kept.
 
     Base, revision, dtype, quantisation and prompt come from the adapter's card. If the folder
-    exists already and holds the same evaluation, nothing is done.
+    exists already and holds the same evaluation, nothing is done: one that differs in nothing but
+    how it was computed (``--batch_size``, ``--device``) is the same.
 
     Args:
         adapter: an adapter's folder; None scores ``model`` alone.
@@ -47,23 +51,37 @@ def evaluate(
         harness_args: further options of ``lm_eval``, such as ``["--batch_size", "8"]``.
 
     Raises:
-        UsageError: faulty arguments or adapter; or ``out`` holds another evaluation.
+        UsageError: faulty arguments or adapter; ``out`` holds another evaluation, or
+            ``OUT.partial`` answers of another; or another process is making ``out``.
         MissingError: the adapter, the model or the data cannot be had.
         PeftBenchError: the adapter did not really load, was made for another base, or was
             trained with another prompt; or results could not be written.
         KeyboardInterrupt: stopped; answers so far are kept in ``OUT.partial``.
     """
-    options = _parse_harness_args(harness_args)
+    options = parse(harness_args)
     subject = find_subject(adapter, model, options.model_args or {})
     _refuse_unsafe(tasks, options)
     folder = Path(out) if out is not None else _default_folder(subject, tasks)
-    request = _request(subject, tasks, options, harness_args)
-    if folder.exists():
-        return _finished(folder, request)
-    partial = open_partial(folder, {_REQUEST_FILE: json.dumps(request, indent=2) + "\n"})
-    stale_files = ("results_*.json", "samples_*.jsonl", "items_*.jsonl")
-    for stale in chain.from_iterable(map(partial.glob, stale_files)):
-        stale.unlink()
+    request = _request(subject, tasks, options)
+    try:
+        if folder.exists():
+            return _finished(folder, request)
+        with alone(folder):
+            if folder.exists():
+                return _finished(folder, request)
+            return _evaluated(subject, tasks, options, folder, request)
+    except OSError as error:
+        raise disk_error(folder, error) from error
+
+
+def _evaluated(
+    subject: Subject,
+    tasks: Sequence[str],
+    options: argparse.Namespace,
+    folder: Path,
+    request: Mapping[str, Any],
+) -> records.RunRecord:
+    partial = _open(folder, request)
     started = time.perf_counter()
     facts = _run_harness(subject, tasks, options, partial)
     results, stamp = _read_results(partial)
@@ -78,33 +96,13 @@ def evaluate(
         card=subject.card,
         wall_s=time.perf_counter() - started,
     )
-    try:
-        for task in record.tasks:
-            records.keep_items(partial, task)
-        records.write_record(partial, record)
-        for kept in (*partial.glob("answers_rank*.db*"), *partial.glob(KEPT_FILES)):
-            kept.unlink()
-        partial.rename(folder)
-    except OSError as error:
-        raise disk_error(partial, error) from error
+    for task in record.tasks:
+        records.keep_items(partial, task)
+    records.write_record(partial, record)
+    for kept in (*partial.glob("answers_rank*.db*"), *partial.glob(KEPT_FILES)):
+        kept.unlink()
+    partial.rename(folder)
     return record
-
-
-def _parse_harness_args(arguments: Sequence[str]) -> argparse.Namespace:
-    """The harness' own parser reads its own options; those that eval sets itself are refused."""
-    from lm_eval._cli.run import Run
-
-    for flag in ("--model", "--output_path", "--use_cache", "--log_samples", "--predict_only"):
-        if any(argument.split("=")[0] == flag for argument in arguments):
-            raise UsageError(
-                place=flag,
-                problem="is set by peft-bench eval itself",
-                remedy="leave it out, or call lm_eval directly",
-            )
-    parser = argparse.ArgumentParser(prog="peft-bench eval")
-    Run.create(parser.add_subparsers())
-    namespace: argparse.Namespace = parser.parse_args(["run", *arguments])
-    return namespace
 
 
 def _refuse_unsafe(tasks: Sequence[str], options: argparse.Namespace) -> None:
@@ -129,24 +127,29 @@ def _request(
     subject: Subject,
     tasks: Sequence[str],
     options: argparse.Namespace,
-    harness_args: Sequence[str],
 ) -> dict[str, Any]:
     """What tells one evaluation from another: the same request gives the same scores.
 
     Reads the rows, so that missing or faulty ones are told before the model loads.
     """
     versions: dict[str, Any] = {}
-    sources: list[str] = []
+    asked: set[tuple[str, str]] = set()
     for task in catalog.leaf_tasks(tasks):
         config = catalog.task_config(task)
         metadata = (config or {}).get("metadata") or {}
         versions[task] = metadata.get("version")
         source = str(metadata.get("data", task))
-        if source in data.SOURCES and source not in sources:
-            sources.append(source)
+        if source in data.SOURCES:
+            asked.add((source, "test"))
+            shots, split = (config or {}).get("num_fewshot"), (config or {}).get("fewshot_split")
+            if split and (shots if options.num_fewshot is None else options.num_fewshot):
+                asked.add((source, split))
     folder = subject.adapter
     data_dir = (options.metadata or {}).get("data_dir")
-    rows = {source: data.load_split(source, "test", data_dir=data_dir).sha256 for source in sources}
+    rows = {
+        f"{source} {split}": data.load_split(source, split, data_dir=data_dir).sha256
+        for source, split in sorted(asked)
+    }
     return {
         "model": subject.model,
         "revision": subject.revision,
@@ -155,19 +158,77 @@ def _request(
         "adapter_sha256": adapters.content_sha256(folder) if folder is not None else None,
         "tasks": versions,
         "rows": rows,
-        "harness_args": list(harness_args),
+        "options": identity(options),
     }
 
 
 def _finished(folder: Path, request: Mapping[str, Any]) -> records.RunRecord:
+    if others := _differences(folder, request):
+        raise UsageError(
+            place=str(folder),
+            problem=f"holds another evaluation: {others}",
+            remedy="choose another --out, or delete the folder",
+        )
+    return records.read_record(folder)
+
+
+def _open(folder: Path, request: Mapping[str, Any]) -> Path:
+    """Begins the working folder, or goes on with it.
+
+    Raises:
+        UsageError: it keeps answers to another request.
+    """
+    partial = folder.with_name(f"{folder.name}.partial")
+    if (others := _differences(partial, request)) and _keeps_answers(partial):
+        raise UsageError(
+            place=str(partial),
+            problem=f"keeps answers of another evaluation, interrupted: {others}",
+            remedy="ask for the same, choose another --out, or delete this folder to begin anew",
+        )
+    open_partial(folder, {_REQUEST_FILE: json.dumps(request, indent=2) + "\n"})
+    stale_files = ("results_*.json", "samples_*.jsonl", "items_*.jsonl")
+    for stale in chain.from_iterable(map(partial.glob, stale_files)):
+        stale.unlink()
+    return partial
+
+
+def _differences(folder: Path, request: Mapping[str, Any]) -> str:
+    """In what the request kept in a folder is another, in words; empty where it is the same."""
     file = folder / _REQUEST_FILE
-    if file.is_file() and json.loads(file.read_text(encoding="utf-8")) == request:
-        return records.read_record(folder)
-    raise UsageError(
-        place=str(folder),
-        problem="holds another evaluation",
-        remedy="choose another --out, or delete the folder",
+    try:
+        before = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        before = None
+    if not isinstance(before, dict):
+        return f"{_REQUEST_FILE} is missing or cannot be read"
+    was, now = _flat(before), _flat(request)
+    return "; ".join(
+        f"{name} was {was.get(name)!r}, is {now.get(name)!r}"
+        for name in {**was, **now}
+        if was.get(name) != now.get(name)
     )
+
+
+def _flat(request: Mapping[str, Any]) -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for name, value in request.items():
+        inner = {f"{name} {key}": value[key] for key in value} if isinstance(value, dict) else None
+        flat.update({name: value} if inner is None else inner)
+    return flat
+
+
+def _keeps_answers(partial: Path) -> bool:
+    """Whether a working folder has anything that was made by a model."""
+    if any(file.stat().st_size for file in partial.glob(KEPT_FILES)):
+        return True
+    for file in partial.glob("answers_rank*.db"):
+        with closing(sqlite3.connect(file)) as cache:
+            tables = cache.execute("select name from sqlite_master where type = 'table'").fetchall()
+            if any(
+                cache.execute(f'select 1 from "{name}" limit 1').fetchone() for (name,) in tables
+            ):
+                return True
+    return False
 
 
 def _run_harness(

@@ -98,18 +98,21 @@ class Sampling(Generation):
             min_p=None,
         )
         key = seed, choice, answer_tokens
-        wanted = [
-            (prompt, index)
-            for prompt in unique(prompts)
-            for index in range(sample_index, max(self.count, sample_index + 1))
-            if index not in self._made.get((prompt.key, key), {})
-        ]
+        wanted = []
+        for prompt in unique(prompts):
+            samples = self._made.get((prompt.key, key))
+            if samples is None:
+                samples = self._made[prompt.key, key] = dict(self.ledger.earlier(model, prompt))
+            indices = range(sample_index, max(self.count, sample_index + 1))
+            wanted += [(prompt, index) for index in indices if index not in samples]
         for batch in _batches(wanted, self._rows(), exact=learns_prompt(model)):
+            drawn: dict[Prompt, dict[int, Made]] = {}
             made = self._draw(model, batch, config, choice, seed)
             for (prompt, index), one in zip(batch, made, strict=True):
-                samples = self._made.setdefault((prompt.key, key), {})
-                samples[index] = one
-                self.ledger.note(model, prompt, samples)
+                drawn.setdefault(prompt, {})[index] = one
+            for prompt, more in drawn.items():
+                self._made[prompt.key, key].update(more)
+                self.ledger.note(model, prompt, more)
         chosen = [self._made[prompt.key, key][sample_index] for prompt in prompts]
         return answer_rows(head, chosen, pad_token(config))
 

@@ -68,7 +68,8 @@ def _read_folder(folder: Path, source: Source, split: str) -> tuple[Row, ...]:
     raise MissingError(
         place=str(folder),
         problem=f"has no {split} split: looked for {', '.join(names)}",
-        remedy=f"put the rows there, or unset {ENVIRONMENT_VARIABLE} to load them from the hub",
+        remedy="put the rows there; rows are read from the hub where neither "
+        f"{ENVIRONMENT_VARIABLE} nor data_dir names a folder",
     )
 
 

@@ -51,10 +51,11 @@ class Ledger:
     ``truncated`` holds the contexts for which that was seen.
     """
 
-    by_ids: dict[tuple[int, ...], Mapping[int, Made]] = field(default_factory=dict)
+    by_ids: dict[tuple[int, ...], dict[int, Made]] = field(default_factory=dict)
     longest: int = 0
     truncated: set[str] = field(default_factory=set)
     _vectors: dict[bytes, int] = field(default_factory=dict)
+    _earlier: dict[tuple[int, ...], dict[int, Made]] = field(default_factory=dict)
     _kept: Path | None = None
 
     def go_on(self, task: str) -> None:
@@ -72,24 +73,32 @@ class Ledger:
                     ids, made = json.loads(line)
                 except ValueError:
                     continue  # the process was killed while it wrote this line
-                self._take(tuple(ids), {number: Made(*one) for number, *one in made})
+                read = {number: Made(*one) for number, *one in made}
+                self._earlier.setdefault(tuple(ids), {}).update(read)
+                self._take(tuple(ids), read)
         if self._kept.is_file() and not self._kept.read_bytes().endswith(b"\n"):
             with self._kept.open("a", encoding="utf-8") as lines:
                 lines.write("\n")
 
     def note(self, model: Any, prompt: Prompt, made: Mapping[int, Made]) -> None:
-        """Keeps what was made for a prompt; a prompt in embeddings is read back into ids."""
-        ids = prompt.key
-        if isinstance(ids, bytes):
-            ids = self._read_back(model, prompt.row)
+        """Keeps what more was made for a prompt."""
+        ids = self._ids(model, prompt)
         self._take(ids, made)
         if self._kept is not None:
             line = json.dumps([ids, [[number, *astuple(one)] for number, one in made.items()]])
             with self._kept.open("a", encoding="utf-8") as lines:
                 lines.write(f"{line}\n")
 
+    def earlier(self, model: Any, prompt: Prompt) -> Mapping[int, Made]:
+        """What the interrupted run made for a prompt: the harness' cache has a part of it only.
+
+        The harness asks for the first beams of all prompts, then for the second ones, while all
+        beams of a prompt are made at once.
+        """
+        return self._earlier.get(self._ids(model, prompt), {}) if self._earlier else {}
+
     def _take(self, ids: tuple[int, ...], made: Mapping[int, Made]) -> None:
-        self.by_ids[ids] = made
+        self.by_ids.setdefault(ids, {}).update(made)
         self.longest = max(self.longest, len(ids))
 
     def find(self, tokenizer: Any, context: str, number: int, text: str) -> Answer:
@@ -125,6 +134,12 @@ class Ledger:
                 task,
                 len(self.truncated),
             )
+
+    def _ids(self, model: Any, prompt: Prompt) -> tuple[int, ...]:
+        """A prompt's token ids; one in embeddings is read back into them."""
+        if isinstance(prompt.key, bytes):
+            return self._read_back(model, prompt.row)
+        return prompt.key
 
     def _read_back(self, model: Any, row: torch.Tensor) -> tuple[int, ...]:
         """The ids whose embeddings these are; what comes first and is no token is dropped."""

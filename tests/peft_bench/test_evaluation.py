@@ -149,6 +149,132 @@ def test_finished_folder_is_kept_and_another_request_refused(
     assert {path: path.stat().st_mtime_ns for path in out.iterdir()} == before
 
 
+def stopped_after(
+    count: int, out: Path, *args: Any, extra: tuple[str, ...] = SHORT, **named: Any
+) -> None:
+    """Scores prompt by prompt until answers were made so many times."""
+    from peft_bench.generation.made import Ledger
+
+    note, noted = Ledger.note, []
+
+    def stop(self: Any, *rest: Any) -> None:
+        if len(noted) >= count:
+            raise KeyboardInterrupt
+        noted.append(1)
+        note(self, *rest)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Ledger, "note", stop)
+        with pytest.raises(KeyboardInterrupt):
+            score(*args, out=out, extra=(*extra, "--batch_size", "1"), **named)
+    assert len(noted) == count
+
+
+def makings(act: Callable[[], Any]) -> int:
+    """How many times answers are made for a prompt."""
+    from peft_bench.generation.made import Ledger
+
+    note, noted = Ledger.note, []
+
+    def count(self: Any, *rest: Any) -> None:
+        noted.append(1)
+        note(self, *rest)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Ledger, "note", count)
+        act()
+    return len(noted)
+
+
+def test_a_smaller_batch_goes_on_with_what_was_stopped(
+    trained: Callable[..., Path], tmp_path: Path
+) -> None:
+    whole = score(trained(), out=tmp_path / "whole")
+    out = tmp_path / "e"
+    stopped_after(2, out, trained())
+    found: list[records.RunRecord] = []
+    again = (*SHORT, "--device", "cpu", "--batch_size", "2")
+    assert makings(lambda: found.append(score(trained(), out=out, extra=again))) == 1
+    assert found[0].tasks[0].scores == whole.tasks[0].scores
+    assert answers_in(out) == answers_in(tmp_path / "whole")
+    assert not list(tmp_path.glob("*e.*"))  # neither working folder nor lock
+    # And what is finished is the same at any size of batch.
+    assert makings(lambda: score(trained(), out=out, extra=(*SHORT, "--batch_size", "3"))) == 0
+
+
+def test_samples_of_a_run_that_was_stopped_are_not_drawn_again(
+    trained: Callable[..., Path], tmp_path: Path
+) -> None:
+    asked: dict[str, Any] = {"tasks": ["conala_sampled"]}
+    score(trained(), out=tmp_path / "whole", **asked)
+    out = tmp_path / "e"
+    # Ten samples a prompt are drawn in two batches.
+    stopped_after(3, out, trained(), **asked)
+    [kept] = (tmp_path / "e.partial").glob("made_*.jsonl")
+    lines = [json.loads(line) for line in kept.read_text(encoding="utf-8").splitlines()]
+    assert [len(made) for _, made in lines] == [8, 2, 8]  # each sample is written once
+    assert makings(lambda: score(trained(), out=out, **asked)) == 3
+    assert answers_in(out, "conala_sampled") == answers_in(tmp_path / "whole", "conala_sampled")
+
+
+def test_answers_to_another_request_are_kept(trained: Callable[..., Path], tmp_path: Path) -> None:
+    out = tmp_path / "e"
+    stopped_after(2, out, trained())
+    partial = tmp_path / "e.partial"
+    before = {path.name: path.read_bytes() for path in partial.iterdir()}
+    with pytest.raises(UsageError, match="keeps answers of another evaluation") as caught:
+        score(trained(), out=out, extra=("--limit", "4", *SHORT[2:]))
+    assert "options limit was 3.0, is 4.0" in caught.value.problem
+    with pytest.raises(UsageError, match="adapter_sha256 was"):
+        score(trained("llama", "ia3"), out=out)
+    assert {path.name: path.read_bytes() for path in partial.iterdir()} == before
+    # As asked before, it goes on.
+    assert makings(lambda: score(trained(), out=out)) == 1
+
+
+def test_where_nothing_was_answered_anything_may_be_asked(
+    trained: Callable[..., Path], tmp_path: Path
+) -> None:
+    stopped_after(0, tmp_path / "e", trained())
+    assert (tmp_path / "e.partial").is_dir()
+    record = score(trained(), out=tmp_path / "e", extra=("--limit", "2", *SHORT[2:]))
+    assert record.tasks[0].n == 2
+
+
+def test_two_at_one_folder(trained: Callable[..., Path], tmp_path: Path) -> None:
+    from peft_bench.workfolder import alone
+
+    with alone(tmp_path / "e"), pytest.raises(UsageError, match="another process is making it"):
+        score(trained(), out=tmp_path / "e")
+    score(trained(), out=tmp_path / "e")
+
+
+def test_a_torn_request_is_another(trained: Callable[..., Path], tmp_path: Path) -> None:
+    score(trained(), out=tmp_path / "e")
+    (tmp_path / "e" / "request.json").write_text('{"model": ', encoding="utf-8")
+    with pytest.raises(UsageError, match=r"request\.json is missing or cannot be read"):
+        score(trained(), out=tmp_path / "e")
+
+
+def test_examples_are_of_the_request(
+    tiny_model: Callable[..., Path],
+    tmp_path: Path,
+    tiny_data: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    data_dir = Path(shutil.copytree(tiny_data, tmp_path / "data"))
+    monkeypatch.setenv("PEFT_BENCH_DATA", str(data_dir))
+    shown = {"out": tmp_path / "shown", "extra": (*SHORT, "--num_fewshot", "1")}
+    model = str(tiny_model())
+    score(model=model, **shown)
+    score(model=model, out=tmp_path / "none")
+    [file] = (data_dir / "conala").glob("train.jsonl")
+    file.write_text("".join(file.read_text(encoding="utf-8").splitlines(True)[1:]))
+    score(model=model, out=tmp_path / "none")  # no example is asked for
+    with pytest.raises(UsageError, match="another evaluation: rows conala train was"):
+        score(model=model, **shown)
+
+
 def test_a_task_whose_name_begins_another_s_has_its_own_samples(
     tiny_model: Callable[..., Path], tmp_path: Path
 ) -> None:
