@@ -21,6 +21,8 @@ _RESERVED = (
     "runtime_config",
 )
 
+_TOKENS = ("token_indices", "trainable_token_indices", "alora_invocation_tokens", "cpt_token_ids")
+
 
 def check(method: str, options: object, faults: Faults) -> None:
     """Notes options that the method has not, values of another kind than its own, and such as
@@ -41,6 +43,7 @@ def check(method: str, options: object, faults: Faults) -> None:
         place = f"method.options.{key}"
         if key in known:
             _check_kind(value, known[key], place, faults)
+            _check_range(key, value, place, faults)
             continue
         near = difflib.get_close_matches(str(key), known, n=1)
         faults.add(
@@ -83,6 +86,27 @@ def _check_kind(value: object, hint: Any, place: str, faults: Faults) -> None:
         remedy=f"give a {' or '.join(sorted(wanted))}"
         + ("" if number is None else f": {number:g}, say"),
     )
+
+
+def _check_range(key: str, value: object, place: str, faults: Faults) -> None:
+    """Notes what PEFT takes without a word, and does not train, or fails at in the first step."""
+    share = value if isinstance(value, int | float) and not isinstance(value, bool) else 0
+    if key.endswith("dropout") and not 0 <= share < 1:
+        faults.add(
+            place=place,
+            problem=f"{value!r} is no share that can be dropped",
+            remedy="give 0 or more, and less than 1",
+        )
+    if key in _TOKENS:
+        lists = value.values() if isinstance(value, Mapping) else [value]
+        tokens = [token for one in lists if isinstance(one, list) for token in one]
+        for token in tokens:
+            if type(token) is not int or token < 0:
+                faults.add(
+                    place=place,
+                    problem=f"{token!r:.60} is no token's number",
+                    remedy="give whole numbers, 0 or more",
+                )
 
 
 def _kinds(hint: Any) -> set[str]:

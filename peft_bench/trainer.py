@@ -15,6 +15,8 @@ from peft_bench.families import FAMILIES
 from peft_bench.label_head import LabelHead
 from peft_bench.recipe import Recipe
 
+_ZEROS = 10  # so many steps without any gradient are enough
+
 
 def make_trainer(
     recipe: Recipe,
@@ -154,7 +156,7 @@ def callbacks(recipe: Recipe, earlier: checkpoints.Spent) -> list[Any]:
     """What keeps count of the time spent, and what stops early if the recipe wants it."""
     from transformers import EarlyStoppingCallback
 
-    found: list[Any] = [checkpoints.clock(earlier)]
+    found: list[Any] = [checkpoints.clock(earlier), _gradient_watch()]
     if recipe.training.early_stopping is not None:
         found.append(EarlyStoppingCallback(recipe.training.early_stopping))
     return found
@@ -171,6 +173,35 @@ class NotANumber(PeftBenchError):
             problem=f"the {name} loss is not a number{where}",
             remedy="lower training.learning_rate, or use model.dtype float32 or bfloat16",
         )
+
+
+def _gradient_watch() -> Any:
+    """Stops a training whose every gradient is 0: nothing would be learnt, and nobody told."""
+    from transformers import TrainerCallback
+
+    class GradientWatch(TrainerCallback):  # type: ignore[misc]
+        def __init__(self) -> None:
+            self.zeros = 0
+            self.seen = False
+
+        def on_pre_optimizer_step(
+            self, args: Any, state: Any, control: Any, *, model: Any, **kwargs: Any
+        ) -> None:
+            if self.seen:
+                return
+            # An optimizer that works in the backward pass leaves none: that tells nothing.
+            given = [weight.grad for weight in model.parameters() if weight.grad is not None]
+            self.seen = not given or any(bool(gradient.any()) for gradient in given)
+            self.zeros += 1
+            if not self.seen and self.zeros >= min(_ZEROS, state.max_steps):
+                raise PeftBenchError(
+                    place=f"training step {state.global_step + 1}",
+                    problem=f"every gradient was 0 in {self.zeros} steps: nothing is learnt",
+                    remedy="look for an option of the method that switches it off, such as "
+                    "lora_alpha=0, or tokens that no prompt holds",
+                )
+
+    return GradientWatch()
 
 
 def _trainer_class() -> type[Any]:

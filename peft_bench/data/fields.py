@@ -62,6 +62,7 @@ class Fields:
             problem = "is missing" if value is None else f"is {value!r:.40}, not an id"
             self.fault(key, problem, "give a number or a text")
             return ""
+        self._check_unicode(key, str(value))
         return str(value)
 
     def texts(self, key: str, *, least: int = 0, remedy: str = "give a list of texts") -> list[str]:

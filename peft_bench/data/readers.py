@@ -74,11 +74,16 @@ def read_plain(fields: Fields, number: int, split: str) -> Row:
     """
     nl, cmd = fields.text("nl"), fields.text("cmd")
     value = fields.value
-    test = value.get("test")
-    if test is not None and (not isinstance(test, str) or not test.strip()):
-        fields.fault("test", "is not code", "give assert statements")
-    identity = str(value.get("id") or value.get("question_id") or number)
-    question = str(value["question_id"]).rpartition("-")[0] if "question_id" in value else ""
+    test = None
+    if value.get("test") is not None:
+        test = fields.text("test", remedy="give assert statements")
+    ids = {
+        key: fields.identity(key)
+        for key in ("id", "question_id")
+        if value.get(key) not in (None, "")
+    }
+    identity = next(iter(ids.values()), str(number))
+    question = ids.get("question_id", "").rpartition("-")[0]
     return Row(identity, nl, cmd, question or identity, test)
 
 

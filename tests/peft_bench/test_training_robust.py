@@ -44,6 +44,24 @@ def test_a_loss_that_is_no_number_stops_and_keeps_the_last_good_checkpoint(
             assert bool(tensor.isfinite().all())
 
 
+@pytest.mark.parametrize("options", [{"lora_alpha": 0}, {"alora_invocation_tokens": [3, 2, 3]}])
+@pytest.mark.parametrize("epochs", [1, 8])
+def test_a_method_that_learns_nothing_is_stopped(
+    options: dict[str, Any],
+    epochs: int,
+    recipe_dict: dict[str, Any],
+    conala_data: Path,
+    tmp_path: Path,
+) -> None:
+    recipe_dict["method"]["options"] = options
+    recipe_dict["training"]["epochs"] = epochs
+    steps = 10 if epochs == 8 else 2
+    with pytest.raises(PeftBenchError, match=f"every gradient was 0 in {steps} steps") as caught:
+        train(parse_recipe(recipe_dict), tmp_path / "a", progress=False)
+    assert caught.value.place == f"training step {steps}"
+    assert not (tmp_path / "a").exists()
+
+
 def test_early_stopping_ends_when_the_loss_no_longer_falls(
     recipe_dict: dict[str, Any], conala_data: Path, tmp_path: Path
 ) -> None:
