@@ -44,7 +44,8 @@ def evaluate(
     how it was computed (``--batch_size``, ``--device``) is the same.
 
     Args:
-        adapter: an adapter's folder; None scores ``model`` alone.
+        adapter: an adapter's folder, or its id on the hub (``ORG/NAME``, ``ORG/NAME@REVISION``);
+            None scores ``model`` alone.
         model: a hub id or folder; with an adapter, where its base lies now (it is verified).
         tasks: names of harness tasks, ours or its own.
         out: the evaluation's folder; ``evaluations/<model or adapter>--<tasks>`` by default.
@@ -91,7 +92,7 @@ def _evaluated(
         results,
         facts,
         stamp=stamp,
-        adapter_name=subject.adapter.name if subject.adapter else None,
+        adapter_name=subject.name if subject.adapter else None,
         adapter_sha256=request["adapter_sha256"],
         card=subject.card,
         wall_s=time.perf_counter() - started,
@@ -119,8 +120,7 @@ def _refuse_unsafe(tasks: Sequence[str], options: argparse.Namespace) -> None:
 
 
 def _default_folder(subject: Subject, tasks: Sequence[str]) -> Path:
-    name = subject.adapter.name if subject.adapter else Path(subject.model).name
-    return Path("evaluations") / f"{name}--{'+'.join(tasks)}"
+    return Path("evaluations") / f"{subject.name}--{'+'.join(tasks)}"
 
 
 def _request(

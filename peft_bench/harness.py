@@ -14,6 +14,7 @@ from typing import Any
 from peft_bench import cards, data, prompts
 from peft_bench.errors import MissingError, PeftBenchError, UsageError
 from peft_bench.families import prompt_name
+from peft_bench.hub_adapters import adapter_folder
 from peft_bench.raw_codegen2 import refuse_raw_codegen2
 
 
@@ -111,10 +112,11 @@ def check_prompt(template: prompts.PromptTemplate, peft: Any) -> None:
 
     Raises:
         PeftBenchError: showing both prompts.
+        MissingError: no such adapter.
     """
-    if not isinstance(peft, str) or not Path(peft).is_dir():
+    if not isinstance(peft, str):
         return
-    card = cards.read_card(Path(peft))
+    card = cards.read_card(adapter_folder(peft))
     if card is None or card.prompt.sha256 == template.sha256:
         return
     raise PeftBenchError(

@@ -9,6 +9,7 @@ from typing import Any
 
 from peft_bench import adapters, cards
 from peft_bench.errors import UsageError
+from peft_bench.hub_adapters import adapter_folder
 from peft_bench.models import resolve_dtype
 
 
@@ -18,8 +19,10 @@ class Subject:
 
     After full fine-tuning ``model`` and ``adapter`` are the same folder, which holds the whole
     model: it loads by itself (``pretrained=``), and counts as an adapter of the card's base.
+    ``name`` is the folder's, or the id's without its organisation.
     """
 
+    name: str
     model: str
     revision: str | None
     dtype: str
@@ -37,7 +40,7 @@ class Subject:
 def find_subject(
     adapter: str | Path | None, model: str | None, given: Mapping[str, Any]
 ) -> Subject:
-    """The subject named by an adapter's folder or a model's id.
+    """The subject named by an adapter's folder, an adapter's id on the hub, or a model's id.
 
     ``given`` are the harness' model arguments that the user typed; ``dtype`` in them wins.
 
@@ -54,15 +57,17 @@ def find_subject(
             )
         dtype = str(given.get("dtype") or resolve_dtype("auto"))
         quantization = given.get("quantization")
-        return Subject(model, given.get("revision"), dtype, quantization, None, None, None)
-    folder = Path(adapter)
+        name = Path(model).name
+        return Subject(name, model, given.get("revision"), dtype, quantization, None, None, None)
+    name, folder = Path(adapter).name, adapter_folder(adapter)
     card = adapters.check_folder(folder)
     if adapters.is_full_model(folder):
-        return _full_model(folder, card, model, given)
+        return _full_model(name, folder, card, model, given)
     if card is not None:
         base = card.base
         dtype = str(given.get("dtype") or base.dtype)
         return Subject(
+            name,
             model or base.id,
             base.revision,
             dtype,
@@ -79,11 +84,15 @@ def find_subject(
             remedy="name it: --model ID",
         )
     dtype = str(given.get("dtype") or resolve_dtype("auto"))
-    return Subject(base_id, given.get("revision"), dtype, None, None, folder, None)
+    return Subject(name, base_id, given.get("revision"), dtype, None, None, folder, None)
 
 
 def _full_model(
-    folder: Path, card: cards.AdapterCard | None, model: str | None, given: Mapping[str, Any]
+    name: str,
+    folder: Path,
+    card: cards.AdapterCard | None,
+    model: str | None,
+    given: Mapping[str, Any],
 ) -> Subject:
     if model is not None:
         raise UsageError(
@@ -93,5 +102,6 @@ def _full_model(
         )
     dtype = given.get("dtype") or (card.base.dtype if card is not None else resolve_dtype("auto"))
     if card is None:
-        return Subject(str(folder), None, str(dtype), given.get("quantization"), None, None, None)
-    return Subject(str(folder), None, str(dtype), None, card.prompt.name, folder, card)
+        quantization = given.get("quantization")
+        return Subject(name, str(folder), None, str(dtype), quantization, None, None, None)
+    return Subject(name, str(folder), None, str(dtype), None, card.prompt.name, folder, card)

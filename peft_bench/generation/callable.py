@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from peft_bench.generation.made import Ledger, Made
+from peft_bench.hub_adapters import adapter_folder
 from peft_bench.raw_codegen2 import refuse_raw_codegen2
 
 if TYPE_CHECKING:
@@ -90,11 +90,7 @@ class Generation(dict[str, Any]):
             return
         from peft_bench import adapters, cards
 
-        folder = Path(self._peft)
-        if not folder.is_dir():
-            from huggingface_hub import snapshot_download
-
-            folder = Path(snapshot_download(self._peft))
+        folder = adapter_folder(self._peft)
         adapters.verify_loaded(model, folder)
         card = cards.read_card(folder)
         # A quantised base has a fingerprint of its own, which only one loaded alike can match.

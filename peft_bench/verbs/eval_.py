@@ -14,7 +14,8 @@ def add(verbs: Verbs) -> None:
         "eval",
         help="the harness scores an adapter or a base model",
         usage="peft-bench eval [ADAPTER] [--model ID] --tasks A,B [--out DIR] [lm_eval's options]",
-        description="Score the adapter in folder ADAPTER: its base, quantisation and prompt come "
+        description="Score the adapter in folder ADAPTER, or of that id on the hub (ORG/NAME, "
+        "ORG/NAME@REVISION): its base, quantisation and prompt come "
         "from its card. Without one, --model names the base to score. "
         "Further options are lm_eval's own, such as --batch_size, --limit, --num_fewshot.",
         # Abbreviations would swallow the harness' own options (--mod... and --model_args).

@@ -12,7 +12,7 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -52,6 +52,34 @@ task, name = sys.argv[1:]
 split = data.load_split(task, name)
 print(json.dumps({"nl": [row.nl for row in split.rows], "ids": [row.id for row in split.rows],
                   "custom": split.custom, "origin": split.origin}))
+"""
+
+
+EVALUATE = """
+import contextlib, json, sys
+from peft_bench.errors import PeftBenchError
+from peft_bench.evaluation import evaluate
+adapter, out = sys.argv[1:]
+try:
+    with contextlib.redirect_stdout(sys.stderr):  # the harness prints tables
+        record = evaluate(adapter, tasks=["conala"], out=out,
+                          harness_args=["--limit", "2", "--gen_kwargs", "max_gen_toks=4"])
+    print(json.dumps({"name": record.adapter.name, "sha256": record.adapter.sha256,
+                      "em": record.tasks[0].scores["em@10"].value}))
+except PeftBenchError as error:
+    print(json.dumps({"exit": error.exit_code, "text": str(error)}))
+"""
+
+LOCATE = """
+import json, sys
+from peft_bench.errors import PeftBenchError
+from peft_bench.hub_adapters import adapter_folder
+try:
+    folder = adapter_folder(sys.argv[1])
+    files = sorted(file.name for file in folder.glob("*"))
+    print(json.dumps({"folder": str(folder), "files": files}))
+except PeftBenchError as error:
+    print(json.dumps({"exit": error.exit_code, "text": str(error)}))
 """
 
 
@@ -96,7 +124,10 @@ class Handler(BaseHTTPRequestHandler):
             return
         parts = [unquote(part) for part in path.strip("/").split("/")]
         api = parts[0] == "api"
-        parts = parts[2:] if api else parts[1:]
+        if api:  # api/models/ORG/NAME, api/datasets/ORG/NAME
+            parts = parts[2:]
+        elif parts[0] == "datasets":
+            parts = parts[1:]
         repo, rest = "/".join(parts[:2]), parts[2:]
         if repo not in self.hub.repos:
             self.reply(404, b"{}", body=body, error="RepoNotFound")
@@ -484,3 +515,63 @@ def test_the_data_sets_with_schemas_of_their_own_end_to_end(hub: Hub, tmp_path: 
         assert len(answer["nl"]) == 1
         # Rows that are not MBPP's pinned ones are told; the others come from the data set itself.
         assert answer["custom"] is (task == "mbpp")
+
+
+ADAPTER = "org/adapter"
+
+
+def files_of(folder: Path) -> Files:
+    return {file.name: file.read_bytes() for file in folder.iterdir()}
+
+
+def test_an_adapter_of_the_hub_is_scored_as_the_folder_is(
+    hub: Hub, trained: Callable[..., Path], tiny_data: Path, tmp_path: Path
+) -> None:
+    folder = trained()
+    hub.add(ADAPTER, {**files_of(folder), "checkpoints/optimizer.bin": b"large"})
+    more = {"PEFT_BENCH_DATA": str(tiny_data)}
+    out = str(tmp_path / "e")
+    found = run(hub.endpoint, tmp_path / "home", EVALUATE, ADAPTER, out, **more)
+    assert not any("checkpoints" in asked for asked in hub.asked)
+    here = run(hub.endpoint, tmp_path / "home", EVALUATE, str(folder), f"{out}2", **more)
+    assert found == here
+    # What is kept is another adapter's no longer when the hub has a newer one.
+    hub.add(ADAPTER, files_of(trained("llama", "ia3")))
+    hub.repos[ADAPTER]["v2"] = hub.repos[ADAPTER].pop("main")
+    newer = f"{ADAPTER}@v2"
+    told = run(hub.endpoint, tmp_path / "home", EVALUATE, newer, out, **more)
+    assert told["exit"] == 2 and "another evaluation: adapter_sha256 was" in told["text"]
+
+
+def test_an_adapter_that_the_hub_has_not(hub: Hub, tmp_path: Path) -> None:
+    hub.add(ADAPTER, {"adapter_config.json": b"{}"})
+    for named in ("org/other", f"{ADAPTER}@v9"):
+        told = run(hub.endpoint, tmp_path, LOCATE, named)
+        assert told["exit"] == 3
+        assert told["text"].startswith(
+            f"adapter {named}: no such folder, and the hub gave none: 404"
+        )
+    with socket.socket() as reserved:  # bound but not listening: connections are refused
+        reserved.bind(("127.0.0.1", 0))
+        endpoint = f"http://127.0.0.1:{reserved.getsockname()[1]}"
+        told = run(endpoint, tmp_path, LOCATE, ADAPTER)
+    assert told["exit"] == 3 and "HF_ENDPOINT" in told["text"]
+
+
+def test_an_adapter_read_once_is_read_again_without_the_hub(hub: Hub, tmp_path: Path) -> None:
+    hub.add(ADAPTER, {"adapter_config.json": b"{}"})
+    first = run(hub.endpoint, tmp_path, LOCATE, ADAPTER)
+    assert first["files"] == ["README.md", "adapter_config.json"]
+    asked = len(hub.asked)
+    assert run(hub.endpoint, tmp_path, LOCATE, ADAPTER, HF_HUB_OFFLINE="1") == first
+    assert len(hub.asked) == asked
+
+
+@pytest.mark.parametrize(
+    "named", ["tests", "tests/no-such", "./org/adapter", "/org/adapter", "a/b/c"]
+)
+def test_paths_are_not_asked_of_the_hub(hub: Hub, tmp_path: Path, named: str) -> None:
+    (tmp_path / "tests").mkdir()
+    code = f"import os; os.chdir({str(tmp_path)!r})\n{LOCATE}"
+    assert run(hub.endpoint, tmp_path, code, named)["folder"] == str(Path(named))
+    assert hub.asked == []
