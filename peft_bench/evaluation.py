@@ -19,6 +19,7 @@ from typing import Any
 
 from peft_bench import adapters, catalog, data, paths, records
 from peft_bench.errors import MissingError, PeftBenchError, UsageError
+from peft_bench.executed.kept import VERDICT_FILES
 from peft_bench.generation.made import KEPT_FILES, KEPT_IN
 from peft_bench.harness_args import identity, parse
 from peft_bench.prompts import CHAT
@@ -100,8 +101,9 @@ def _evaluated(
     for task in record.tasks:
         records.keep_items(partial, task)
     records.write_record(partial, record)
-    for kept in (*partial.glob("answers_rank*.db*"), *partial.glob(KEPT_FILES)):
-        kept.unlink()
+    for pattern in ("answers_rank*.db*", KEPT_FILES, VERDICT_FILES):
+        for kept in partial.glob(pattern):
+            kept.unlink()
     partial.rename(folder)
     return record
 

@@ -34,6 +34,7 @@ Outcome = Literal["passed", "failed", "none", "unchecked"]
 
 _SHOWN = 10
 _MESSAGE_LENGTH = 300
+_KEPT_EVERY = 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +66,8 @@ def check(
 ) -> dict[str, Gold]:
     """How the references fare, problem by problem; runs those that are not known yet.
 
+    What is found is kept some hundred problems at a time: a check that is stopped goes on there.
+
     Args:
         references: a problem's id -> its reference programs; the first that passes stands for it.
         sandbox: where they run.
@@ -78,13 +81,24 @@ def check(
     known = _read(file)
     keys = {name: _key(programs) for name, programs in references.items()}
     unknown = {name: references[name] for name, key in keys.items() if key not in known}
-    found = _run({name: tuple(them) for name, them in unknown.items() if them}, sandbox, workers)
-    found |= {name: Gold("none") for name, them in unknown.items() if not them}
-    if found:
+    names = list(unknown)
+    for begin in range(0, len(names), _KEPT_EVERY):
+        part = {name: tuple(unknown[name]) for name in names[begin : begin + _KEPT_EVERY]}
+        found = _run({name: them for name, them in part.items() if them}, sandbox, workers)
+        found |= {name: Gold("none") for name, them in part.items() if not them}
         # Another process may have written meanwhile; what it found is the same or more.
         known = {**_read(file), **known, **{keys[name]: gold for name, gold in found.items()}}
         _write(file, setting, known)
+        _tell(begin + len(part), len(names))
     return {name: known[key] for name, key in keys.items()}
+
+
+def _tell(done: int, of: int) -> None:
+    if of > _KEPT_EVERY and sys.stderr.isatty():
+        end = "\n" if done == of else ""
+        print(
+            f"\rreferences: {done} of {of} problems checked", end=end, file=sys.stderr, flush=True
+        )
 
 
 def describe_setting(sandbox: Sandbox) -> dict[str, str]:
@@ -158,6 +172,12 @@ def _gold(settled: Settled) -> Gold:
     if verdict.status is not Status.PASSED:
         return Gold("failed", "split", f"{verdict.status}: {verdict.message}"[:_MESSAGE_LENGTH])
     return Gold("passed", verdict.judge, settled.reason[:_MESSAGE_LENGTH])
+
+
+def program_key(program: Program, judge: Judge, setting: Mapping[str, str]) -> str:
+    """Tells a program with its tests, judged so and run in such a setting, from every other."""
+    told = json.dumps([_key([program]), program.id, judge, dict(setting)], sort_keys=True)
+    return hashlib.sha256(told.encode("ascii")).hexdigest()
 
 
 def _key(programs: Sequence[Program]) -> str:

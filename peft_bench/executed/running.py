@@ -14,10 +14,14 @@ from peft_bench_sandbox import Program, Status, Verdict, WeakSandboxWarning, run
 
 from peft_bench.answers import Answer
 from peft_bench.errors import PeftBenchError
+from peft_bench.executed.kept import KeptVerdicts
 from peft_bench.executed.problems import Problem
-from peft_bench.gold import Gold, Sandbox
+from peft_bench.gold import Gold, Sandbox, describe_setting, program_key
 
 Kind = Literal["code", "empty", "truncated", "missing"]
+
+# A problem's id, and a program.
+_Place = tuple[str, str]
 
 _MESSAGE_LENGTH = 1000
 
@@ -122,37 +126,47 @@ class RunPrograms(Filter):  # type: ignore[misc]
         kinds = [
             kind_of(self._problems[name], answer) for name, answer in zip(ids, answers, strict=True)
         ]
-        programs: dict[tuple[str, str], Program] = {}
+        programs: dict[_Place, Program] = {}
         for name, (kind, source) in zip(ids, kinds, strict=True):
             if kind == "code" and (name, source) not in programs:
                 judge = self._gold[name].judge
                 programs[name, source] = self._problems[name].program(source, judge=judge)
-        verdicts = dict(zip(programs, self._run(list(programs.values())), strict=True))
+        verdicts = self._run(programs)
         for name, answer, (kind, source) in zip(ids, answers, kinds, strict=True):
             verdict = verdicts.get((name, source))
             tests = verdict.total if verdict else len(self._problems[name].tests(source))
             facts = Answer.of("" if answer is None else answer).facts()
             yield Run(kind, self._gold[name], tests, verdict, source, facts)
 
-    def _run(self, programs: list[Program]) -> list[Verdict]:
+    def _run(self, programs: Mapping[_Place, Program]) -> dict[_Place, Verdict]:
+        """The verdicts; those that an interrupted run left are taken as they are."""
+        kept, keys = KeptVerdicts(), dict.fromkeys(programs, "")
+        if kept.wanted:
+            setting = describe_setting(self._sandbox)
+            for place, program in programs.items():
+                keys[place] = program_key(program, self._gold[place[0]].judge, setting)
+        verdicts = {place: known for place, key in keys.items() if (known := kept.get(key))}
+        todo = [place for place in programs if place not in verdicts]
+        following = iter(todo)
         with warnings.catch_warnings():
             # The level stands in the record and in the results.
             warnings.simplefilter("ignore", WeakSandboxWarning)
-            verdicts = run_all(
-                programs,
+            found = run_all(
+                [programs[place] for place in todo],
                 workers=workers(),
                 profile=self._sandbox.profile,
                 require=self._sandbox.level,
                 progress=True,
+                on_verdict=lambda verdict: kept.keep(keys[next(following)], verdict),
             )
-        for verdict in verdicts:
+        for verdict in found:
             if verdict.status is Status.HARNESS_ERROR:
                 raise PeftBenchError(
                     place=f"problem {verdict.id}",
                     problem=f"the sandbox failed: {verdict.message}",
                     remedy="nothing is scored; run it again, and see `peft-bench doctor`",
                 )
-        return verdicts
+        return verdicts | dict(zip(todo, found, strict=True))
 
 
 def workers() -> int | None:

@@ -6,7 +6,7 @@ import os
 import sys
 import time
 import warnings
-from collections.abc import Collection, Generator, Iterable
+from collections.abc import Callable, Collection, Generator, Iterable
 from contextlib import closing
 
 from .engine import Engine
@@ -34,6 +34,7 @@ def run_all(
     profile: str = "stdlib",
     require: Level | str = "strong",
     progress: bool = False,
+    on_verdict: Callable[[Verdict], object] | None = None,
 ) -> list[Verdict]:
     """Run every program against all of its tests; give the verdicts in the same order.
 
@@ -41,6 +42,8 @@ def run_all(
     compute and up to hundreds that sleep; default: the CPUs this process may use. profile: which
     packages a program can import; "stdlib" is Python alone.
     require: the weakest level accepted. progress: a line on stderr, if that is a terminal.
+    on_verdict: called with each verdict as it is known, in the programs' order: what is kept of
+    them then is not lost if the run is stopped.
     Ids may repeat. On Ctrl-C, as on any exception, the running programs are killed first.
 
     Raises:
@@ -59,7 +62,11 @@ def run_all(
     told = Progress(len(listed), shown=progress)
     setting, strong = Setting(limits, profile), level is Level.STRONG
     with closing(run_ordered(listed, setting, workers=workers, strong=strong)) as verdicts:
-        done = [told.count(verdict) for verdict in verdicts]
+        done = []
+        for verdict in verdicts:
+            done.append(told.count(verdict))
+            if on_verdict is not None:
+                on_verdict(verdict)
     told.end()
     return done
 

@@ -420,6 +420,7 @@ def test_executing_task_tells_its_level(tiny_model: Callable[..., Path], tmp_pat
     assert (weak in task.marks) == (level is not Level.STRONG)
     assert task.demonstration
     assert not task.custom_data
+    assert not list((tmp_path / "e").glob("verdicts_*"))
 
 
 @pytest.mark.parametrize(

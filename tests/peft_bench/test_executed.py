@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,10 +15,12 @@ from peft_bench.answers import Answer
 from peft_bench.errors import PeftBenchError
 from peft_bench.executed import problems, running
 from peft_bench.executed.extraction import complete, defines, extract, headed, preamble
+from peft_bench.executed.kept import VERDICT_FILES, KeptVerdicts
 from peft_bench.executed.running import Run, RunPrograms
 from peft_bench.executed.scores import test_shares as shares_of_tests
 from peft_bench.executed.scores import values
 from peft_bench.fences import Code
+from peft_bench.generation.made import KEPT_IN
 from peft_bench.gold import Gold, Sandbox
 
 EXECUTES = pytest.mark.skipif(
@@ -269,20 +273,23 @@ def test_what_is_logged_is_plain_and_short() -> None:
     assert Run("missing", Gold("passed"), 3).logged()["total"] == 3
 
 
-def doubling(name: str) -> problems.Problem:
+TEST = "assert f(2) == 4"
+
+
+def doubling(name: str, test: str) -> problems.Problem:
     return problems.Problem(
         name,
         (),
         lambda code: code.text,
-        lambda source: (AssertTest("assert f(2) == 4", "f"),),
+        lambda source: (AssertTest(test, "f"),),
         "f",
     )
 
 
-def filtered(answers: list[tuple[str, Any]]) -> list[Run]:
+def filtered(answers: list[tuple[str, Any]], *, test: str = TEST) -> list[Run]:
     names = {name for name, _ in answers}
     run = RunPrograms(
-        {name: doubling(name) for name in names},
+        {name: doubling(name, test) for name in names},
         {name: Gold("passed") for name in names},
         Sandbox("strong"),
     )
@@ -290,8 +297,21 @@ def filtered(answers: list[tuple[str, Any]]) -> list[Run]:
     return list(run.apply([[one] if one != "lost" else [] for _, one in answers], docs))
 
 
-@EXECUTES
-def test_all_answers_run_in_one_pool_and_equal_ones_once(monkeypatch: pytest.MonkeyPatch) -> None:
+GOOD, BAD, WORSE = (f"def f(x):\n    return {value}\n" for value in ("2 * x", "0", "1 / 0"))
+ANSWERS = [("a", GOOD), ("a", BAD), ("b", GOOD), ("b", WORSE)]
+
+
+@pytest.fixture()
+def folder(tmp_path: Path) -> Iterator[Path]:
+    """Where an evaluation keeps what it has done."""
+    token = KEPT_IN.set(tmp_path)
+    yield tmp_path
+    KEPT_IN.reset(token)
+
+
+@pytest.fixture()
+def ran(monkeypatch: pytest.MonkeyPatch) -> list[list[tuple[str, str]]]:
+    """The programs of each call of the sandbox."""
     calls: list[list[tuple[str, str]]] = []
     run_all = running.run_all
 
@@ -300,14 +320,98 @@ def test_all_answers_run_in_one_pool_and_equal_ones_once(monkeypatch: pytest.Mon
         return run_all(programs, **named)
 
     monkeypatch.setattr(running, "run_all", count)
-    good, bad = "def f(x):\n    return 2 * x\n", "def f(x):\n    return 0\n"
+    return calls
+
+
+@EXECUTES
+def test_all_answers_run_in_one_pool_and_equal_ones_once(ran: list[list[tuple[str, str]]]) -> None:
     found = filtered(
-        [("a", good), ("a", bad), ("a", good), ("b", good), ("b", "lost"), ("b", None)]
+        [("a", GOOD), ("a", BAD), ("a", GOOD), ("b", GOOD), ("b", "lost"), ("b", None)]
     )
-    assert calls == [[("a", good), ("a", bad), ("b", good)]]
+    assert ran == [[("a", GOOD), ("a", BAD), ("b", GOOD)]]
     assert [one.passed for one in found] == [True, False, True, True, False, False]
     assert [one.kind for one in found][-2:] == ["missing", "missing"]
     assert found[0].verdict is found[2].verdict
+
+
+def stopped_after(count: int, answers: list[tuple[str, Any]]) -> None:
+    """Runs the answers until so many verdicts are known and kept."""
+    keep, kept = KeptVerdicts.keep, []
+
+    def stop(self: Any, *rest: Any) -> None:
+        keep(self, *rest)
+        kept.append(1)
+        if len(kept) == count:
+            raise KeyboardInterrupt
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(KeptVerdicts, "keep", stop)
+        with pytest.raises(KeyboardInterrupt):
+            filtered(answers)
+
+
+@EXECUTES
+def test_what_was_executed_before_a_stop_is_not_executed_again(
+    folder: Path, ran: list[list[tuple[str, str]]]
+) -> None:
+    stopped_after(3, ANSWERS)
+    with next(folder.glob(VERDICT_FILES)).open("a", encoding="utf-8") as lines:
+        lines.write('{"key": "cut by a ki')
+    found = filtered(ANSWERS)
+    assert ran == [ANSWERS, ANSWERS[3:]]
+    assert [one.verdict.status for one in found if one.verdict] == [
+        "passed",
+        "wrong",
+        "passed",
+        "exception",
+    ]
+    assert [one.verdict.id for one in found if one.verdict] == ["a", "a", "b", "b"]
+    # And with the torn line behind it, nothing at all is left to run.
+    assert [one.passed for one in filtered(ANSWERS)] == [one.passed for one in found]
+    assert ran[2] == []
+
+
+@EXECUTES
+def test_other_tests_and_another_setting_are_executed(
+    folder: Path, ran: list[list[tuple[str, str]]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    filtered(ANSWERS[:2])
+    monkeypatch.setattr("platform.python_version", lambda: "3.99.0")
+    filtered(ANSWERS[:2])
+    filtered(ANSWERS[:2], test="assert f(3) == 6")
+    assert ran == [ANSWERS[:2]] * 3
+    filtered(ANSWERS[:2])
+    assert ran[3:] == [[]]
+
+
+@EXECUTES
+def test_a_failure_of_the_sandbox_is_executed_again(
+    folder: Path, ran: list[list[tuple[str, str]]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run_all = running.run_all
+
+    def fail(programs: Any, *, on_verdict: Any, **named: Any) -> Any:
+        found = run_all(programs, **named)
+        found[1] = dataclasses.replace(found[1], status=running.Status.HARNESS_ERROR)
+        for one in found:
+            on_verdict(one)
+        return found
+
+    with monkeypatch.context() as patch:
+        patch.setattr(running, "run_all", fail)
+        with pytest.raises(PeftBenchError, match="the sandbox failed"):
+            filtered(ANSWERS)
+    assert [one.passed for one in filtered(ANSWERS)] == [True, False, True, False]
+    assert ran == [ANSWERS, [ANSWERS[1]]]
+
+
+@EXECUTES
+def test_nothing_is_kept_outside_of_an_evaluation(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    filtered(ANSWERS)
+    assert list(tmp_path.iterdir()) == []
 
 
 @EXECUTES
@@ -324,7 +428,7 @@ def test_unequal_numbers_of_answers_are_refused() -> None:
 
 
 def test_a_cut_answer_is_truncated_unless_its_code_was_whole() -> None:
-    one = doubling("a")
+    one = doubling("a", TEST)
     block = "```python\ndef f(x):\n    return 2 * x\n"
     for text, kind in ((block, "truncated"), (f"{block}```\nAnd", "code"), ("x", "truncated")):
         assert running.kind_of(one, Answer(text, finished=False))[0] == kind
@@ -343,7 +447,7 @@ def test_ranks_share_the_cpus(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_problem_says_its_judge() -> None:
-    one = doubling("a")
+    one = doubling("a", TEST)
     assert one.program("x").judge == "split"
     assert one.program("x", judge="shared").judge == "shared"
     assert dataclasses.replace(one, id="b").program("x").id == "b"

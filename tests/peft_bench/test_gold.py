@@ -86,6 +86,31 @@ def test_what_is_known_does_not_run_again(cache: Path, runs: list[list[str]]) ->
     assert len(kept["problems"]) == 2
 
 
+def test_a_check_that_is_stopped_goes_on(
+    runs: list[list[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(gold, "_KEPT_EVERY", 2)
+    references = {
+        name: [program(f"{DOUBLE.source}# {name}\n")] if name != "c" else [] for name in "abcde"
+    }
+    settle = gold.settle
+
+    def stop(programs: Any, **named: Any) -> Any:
+        if len(runs) == 2:
+            raise KeyboardInterrupt
+        return settle(programs, **named)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(gold, "settle", stop)
+        with pytest.raises(KeyboardInterrupt):
+            gold.check(references, STRONG)
+    found = gold.check(references, STRONG)
+    assert [len(them) for them in runs] == [2, 1, 1]
+    assert {name: one.outcome for name, one in found.items()} == {
+        name: "none" if name == "c" else "passed" for name in "abcde"
+    }
+
+
 def test_another_reference_or_test_runs(runs: list[list[str]]) -> None:
     gold.check({"a": [DOUBLE]}, STRONG)
     gold.check({"a": [program(DOUBLE.source, "assert f(3) == 6")], "b": [DOUBLE]}, STRONG)

@@ -19,6 +19,7 @@ from peft_bench_sandbox import (
     Program,
     SandboxUnavailable,
     StdinTest,
+    Verdict,
     WeakSandboxWarning,
     run_all,
 )
@@ -153,6 +154,23 @@ def test_a_python_that_does_not_know_its_path_is_told(monkeypatch: pytest.Monkey
 class Terminal(io.StringIO):
     def isatty(self) -> bool:
         return True
+
+
+def test_verdicts_are_told_as_they_come() -> None:
+    told: list[Verdict] = []
+
+    def stop(verdict: Verdict) -> None:
+        told.append(verdict)
+        if len(told) == 2:
+            raise KeyboardInterrupt
+
+    programs = [Program(str(number), "", (PASS,)) for number in range(4)]
+    done = run_all(programs, require="limits", on_verdict=told.append)
+    assert told == done
+    told.clear()
+    with pytest.raises(KeyboardInterrupt):
+        run_all(programs, require="limits", on_verdict=stop)
+    assert [one.id for one in told] == ["0", "1"]
 
 
 def test_progress_is_a_line_on_a_terminal_only(monkeypatch: pytest.MonkeyPatch) -> None:
