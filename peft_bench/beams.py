@@ -15,6 +15,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from peft_bench.answers import Answer
+from peft_bench.errors import UsageError
 from peft_bench.generation import beam_loop, host
 from peft_bench.generation.callable import (
     Generation,
@@ -26,6 +27,7 @@ from peft_bench.generation.callable import (
 from peft_bench.generation.made import Made, trimmed
 from peft_bench.generation.rows import Prompt, learns_prompt, padded, unique, unpadded
 from peft_bench.generation.task import GeneratedTask
+from peft_bench.shots import stop_strings
 
 if TYPE_CHECKING:
     import torch
@@ -42,11 +44,19 @@ class BeamSearch(Generation):
     """
 
     def __init__(self, *, stop_at_newline: bool = True, **source: Any) -> None:
-        described = {"decoding": "peft_bench.beams", "stop_at_newline": stop_at_newline}
-        super().__init__(described, **source)
-        self._stop_at_newline = stop_at_newline
+        super().__init__({"decoding": "peft_bench.beams"}, **source)
+        self.stop_at_newline = stop_at_newline
         self._newline_ids: list[int] | None = None
         self._beams: dict[tuple[Any, ...], list[Made]] = {}
+
+    @property
+    def stop_at_newline(self) -> bool:
+        """See above; an item, since answers depend on it."""
+        return bool(self["stop_at_newline"])
+
+    @stop_at_newline.setter
+    def stop_at_newline(self, value: bool) -> None:
+        self["stop_at_newline"] = value
 
     def __call__(
         self,
@@ -111,7 +121,7 @@ class BeamSearch(Generation):
                 self._beams[key] = [made[rank] for rank in range(config.num_beams)]
 
     def _stops(self, config: Any) -> list[int]:
-        newlines = self._newlines() if self._stop_at_newline else []
+        newlines = self._newlines() if self.stop_at_newline else []
         return sorted({*stop_tokens(config), *newlines})
 
     def _newlines(self) -> list[int]:
@@ -153,13 +163,34 @@ def _generate(model: Any, prompts: Sequence[Prompt], config: Any) -> list[list[M
         generation_config=copy.deepcopy(config),
     )
     skip = rows.shape[1] if decoder else 1
-    made = [
-        trimmed(new, stops, score)
-        for new, score in zip(
-            found.sequences[:, skip:].tolist(), found.sequences_scores.tolist(), strict=True
-        )
-    ]
+    new = found.sequences[:, skip:]
+    if count == 1:
+        # transformers searches one beam greedily, and then reckons no score.
+        penalty = 1.0 if config.length_penalty is None else config.length_penalty
+        made = _greedy(new, found.scores, stops, penalty)
+    else:
+        scores = found.sequences_scores.tolist()
+        made = [trimmed(row, stops, score) for row, score in zip(new.tolist(), scores, strict=True)]
     return [made[start : start + count] for start in range(0, len(made), count)]
+
+
+def _greedy(
+    new: torch.Tensor, scores: Sequence[torch.Tensor], stops: frozenset[int], penalty: float
+) -> list[Made]:
+    """Rows of new tokens ([rows, tokens]) with the score of a beam search: the sum of a row's log
+    probabilities over its length to the power of ``penalty``; ``scores`` are [rows, words] a step.
+    """
+    import torch
+
+    steps = torch.stack(list(scores), dim=1).float().log_softmax(-1)
+    chosen = steps.gather(2, new[:, : steps.shape[1], None].to(steps.device))[..., 0]
+    made = []
+    for row, logs in zip(new.tolist(), chosen, strict=True):
+        one = trimmed(row, stops, 0.0)
+        length = len(one.ids)
+        score = float(logs[:length].sum()) / length**penalty
+        made.append(Made(one.ids, score, one.tokens, one.finished))
+    return made
 
 
 def _groups(prompts: Sequence[Prompt], *, exact: bool) -> Iterator[list[Prompt]]:
@@ -186,7 +217,7 @@ class BeamTask(GeneratedTask):
 
     def ends_at_newline(self) -> bool:
         """Whether a newline ends a beam inside the search; else it is cut there afterwards."""
-        return "\n" in self.config.generation_kwargs.get("until", [])
+        return "\n" in stop_strings(self.config.generation_kwargs)
 
     def make_callable(self, **source: Any) -> BeamSearch:
         """The search that the document's requests share."""
@@ -217,14 +248,25 @@ class BeamTask(GeneratedTask):
             raise host.no_beams("that answered", str(self.config.task))
 
     def arguments(self) -> list[dict[str, Any]]:
-        """One request a beam; each carries its rank and the search they share."""
+        """One request a beam; each carries its rank and the search they share.
+
+        Raises:
+            UsageError: no beam is asked for.
+        """
         given = self.config.generation_kwargs
+        count = given.get("num_beams", 1)
+        if type(count) is not int or count < 1:
+            raise UsageError(
+                place=f"{self.config.task}: generation_kwargs",
+                problem=f"num_beams={count!r} is not a positive whole number",
+            )
+        search = self._generation
+        assert isinstance(search, BeamSearch)
+        # What ends an answer is settled only now: a chat model's answers hold newlines.
+        search.stop_at_newline = self.ends_at_newline()
         shared = {
             "answer_tokens": given["max_gen_toks"],
             "asked_by": str(self.config.task),
-            "custom_generate": self._generation,
+            "custom_generate": search,
         }
-        return [
-            {**copy.deepcopy(given), "beam_index": rank, **shared}
-            for rank in range(int(given.get("num_beams", 1)))
-        ]
+        return [{**copy.deepcopy(given), "beam_index": rank, **shared} for rank in range(count)]

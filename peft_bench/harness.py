@@ -15,6 +15,7 @@ from peft_bench import cards, data, prompts
 from peft_bench.errors import MissingError, PeftBenchError, UsageError
 from peft_bench.families import prompt_name
 from peft_bench.hub_adapters import adapter_folder
+from peft_bench.model_source import ModelSource
 from peft_bench.raw_codegen2 import refuse_raw_codegen2
 
 
@@ -81,28 +82,27 @@ def _columns(rows: Sequence[data.Row], template: prompts.PromptTemplate) -> dict
     return columns
 
 
-def choose_prompt(
-    *, prompt: str | None = None, pretrained: Any = None, revision: str | None = None, **_: Any
-) -> prompts.PromptTemplate:
+def choose_prompt(*, prompt: Any = None, **metadata: Any) -> prompts.PromptTemplate:
     """The prompt named in the metadata, else the one of the model's family.
+
+    It is that of most families, ``instruction``, where the model is served elsewhere.
 
     Raises:
         UsageError: no prompt has that name.
     """
     if prompt is not None:
-        if prompt not in prompts.PROMPTS:
+        if not isinstance(prompt, str) or prompt not in prompts.PROMPTS:
             raise UsageError(
                 place="--metadata prompt",
                 problem=f"no prompt is named {prompt!r}",
                 remedy=f"known: {', '.join(prompts.PROMPTS)}",
             )
         return prompts.PROMPTS[prompt]
-    if not isinstance(pretrained, str):
+    source = ModelSource.of(metadata)
+    if source.model is None:
         return prompts.PROMPTS["instruction"]
-    from transformers import AutoConfig
-
-    config = AutoConfig.from_pretrained(pretrained, revision=revision)
-    refuse_raw_codegen2(config, pretrained)
+    config = source.load_config()
+    refuse_raw_codegen2(config, source.model)
     name = prompt_name(config.model_type, is_encoder_decoder=config.is_encoder_decoder)
     return prompts.PROMPTS[name]
 

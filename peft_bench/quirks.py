@@ -125,15 +125,16 @@ def active_quirks(
     Raises:
         UsageError: no profile or quirk has that name.
     """
-    if profile not in PROFILES:
+    if not isinstance(profile, str) or profile not in PROFILES:
         raise UsageError(
             place=f"--metadata profile={profile}",
             problem="no such profile",
             remedy=f"known: {', '.join(PROFILES)}",
         )
-    named = quirks.split("+") if isinstance(quirks, str) else list(quirks)
+    named = quirks.split("+") if isinstance(quirks, str) else quirks
+    named = named if isinstance(named, list | tuple | set | frozenset) else [named]
     for name in named:
-        if name not in QUIRKS:
+        if not isinstance(name, str) or name not in QUIRKS:
             raise UsageError(
                 place=f"--metadata quirks={name}",
                 problem="no such quirk",

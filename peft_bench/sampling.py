@@ -27,6 +27,7 @@ from peft_bench.generation.draw import Choice, Draw, StopStrings, uniforms
 from peft_bench.generation.made import Made, trimmed
 from peft_bench.generation.rows import Prompt, learns_prompt, padded, unique, unpadded
 from peft_bench.generation.task import GeneratedTask
+from peft_bench.shots import stop_strings
 
 if TYPE_CHECKING:
     import torch
@@ -35,6 +36,16 @@ __all__ = ["SampledTask", "Sampling"]
 
 # Rows that are generated together at batch size 1: the samples of one prompt, up to this many.
 _LEAST_ROWS = 8
+# Arguments of `generate` that act where it draws tokens, which is done here; or search otherwise.
+_NOT_OURS = (
+    "epsilon_cutoff",
+    "eta_cutoff",
+    "num_beams",
+    "num_return_sequences",
+    "penalty_alpha",
+    "top_h",
+    "typical_p",
+)
 
 
 class Sampling(Generation):
@@ -211,6 +222,12 @@ class SampledTask(GeneratedTask):
             return [
                 {**plain, **({"seed": _seed() + index} if seeded else {})} for index in range(count)
             ]
+        if ignored := [name for name in _NOT_OURS if given.get(name) not in (None, False)]:
+            raise UsageError(
+                place=place,
+                problem=f"{', '.join(ignored)} would have no effect on samples",
+                remedy="leave it out; temperature, top_k, top_p and min_p shape the distribution",
+            )
         sampling: dict[str, Any] = {}
         if not choice.greedy:
             values = {name: getattr(choice, name) for name in Choice.__slots__}
@@ -219,8 +236,7 @@ class SampledTask(GeneratedTask):
         generation = self._generation
         assert isinstance(generation, Sampling)
         generation.count = count
-        until = given.get("until") or []
-        generation.until = [until] if isinstance(until, str) else list(until)
+        generation.until = stop_strings(given)
         shared = {
             "answer_tokens": given["max_gen_toks"],
             "asked_by": str(self.config.task),
@@ -231,10 +247,7 @@ class SampledTask(GeneratedTask):
 
 
 def _count(given: Any, place: str) -> int:
-    try:
-        count = int(given)
-    except (TypeError, ValueError):
-        count = 0
+    count = given if type(given) is int else 0
     if count < 1:
         raise UsageError(place=place, problem=f"num_samples={given!r} is not a positive number")
     return count

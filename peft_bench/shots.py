@@ -5,9 +5,9 @@ Which examples, and in what form: :mod:`peft_bench.examples`. See docs/shots.md.
 
 from __future__ import annotations
 
+import difflib
 import logging
-from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, ClassVar
 
 from lm_eval.api.task import ConfigurableTask
@@ -17,9 +17,16 @@ from peft_bench.answers import Answer
 from peft_bench.errors import PeftBenchError, UsageError
 from peft_bench.examples import INSTRUCTION, Choice, Doc, Pool, Shots, plain_prompt
 from peft_bench.fences import first_block
+from peft_bench.hub_adapters import adapter_folder
 from peft_bench.prompts import CHAT
-from peft_bench.quirks import active_quirks
+from peft_bench.quirks import QUIRKS, active_quirks
 
+_log = logging.getLogger(__name__)
+# What ``--metadata`` may say to our tasks, besides model arguments and a task's own settings.
+_KNOWN = (
+    "data_dir", "first", "gold", "header", "level", "other_prompt", "profile", "prompt", "quirks",
+    "retriever", "retriever_device", "sandbox", "sandbox_profile", "shots", "shots_order",
+)  # fmt: skip
 _NEXT_EXAMPLE = "\n### Instruction:"
 
 
@@ -42,6 +49,8 @@ class ShotsMixin(ConfigurableTask):  # type: ignore[misc]
         settings.pop("class", None)
         metadata = settings.get("metadata") or {}
         source = self.data or str(metadata.get("data", ""))
+        for remark in _remarks(metadata, source):
+            _log.warning("%s: %s", settings.get("task"), remark)
         named = {key: metadata[key] for key in ("profile", "quirks") if key in metadata}
         self._prompt_quirks = active_quirks(source, **named)
         self._choice = Choice.parse(metadata, self._prompt_quirks)
@@ -50,7 +59,7 @@ class ShotsMixin(ConfigurableTask):  # type: ignore[misc]
         self._shown: dict[str, tuple[list[str], int]] = {}
         self.chat = False
         super().__init__(config=settings)
-        self._until = list((self.config.generation_kwargs or {}).get("until") or [])
+        self._until = stop_strings(self.config.generation_kwargs)
 
     def set_fewshot_seed(self, seed: int | None = None) -> None:
         """The harness' fourth seed."""
@@ -72,13 +81,15 @@ class ShotsMixin(ConfigurableTask):  # type: ignore[misc]
         elif not self.chat:
             check_plain(metadata)
         if kwargs.get("cache_requests"):
-            logging.getLogger(__name__).warning(
+            _log.warning(
                 "%s: --cache_requests is left out: its key names neither prompt nor seed",
                 self.config.task,
             )
             kwargs["cache_requests"] = False
         self._settle_until()
         self._shown.clear()
+        if not self.config.num_fewshot and (self._choice.retriever or "shots_order" in metadata):
+            _log.warning("%s: no examples are shown: give --num_fewshot N", self.config.task)
         if self.config.num_fewshot and "bypass" not in self._metric_fn_list:
             for name, aggregation in (("shots", _count), ("shots_excluded", sum)):
                 self._aggregation_list[name] = aggregation
@@ -87,7 +98,7 @@ class ShotsMixin(ConfigurableTask):  # type: ignore[misc]
 
     def _settle_until(self) -> None:
         settings = self.config.generation_kwargs
-        if settings is None or list(settings.get("until") or []) != self._until:
+        if settings is None or stop_strings(settings) != self._until:
             return  # somebody's own, by --gen_kwargs
         if self.chat:
             # A fenced answer holds newlines, and a chat model ends its turn by itself.
@@ -217,6 +228,24 @@ class ShotsMixin(ConfigurableTask):  # type: ignore[misc]
         return config
 
 
+def _remarks(metadata: Mapping[str, Any], source: str) -> Iterator[str]:
+    """What the metadata says to no effect: names that are nearly ours, quirks of other data."""
+    for name in metadata:
+        near = difflib.get_close_matches(str(name), _KNOWN, n=1, cutoff=0.85)
+        if near and name not in _KNOWN:
+            yield f"--metadata {name} says nothing to this task; did you mean {near[0]}?"
+    named = metadata.get("quirks") or ()
+    for name in named.split("+") if isinstance(named, str) else named:
+        if name in QUIRKS and source not in QUIRKS[name].data:
+            yield f"--metadata quirks={name} is none of {source or 'this task'}'s"
+
+
+def stop_strings(generation_kwargs: Mapping[str, Any] | None) -> list[str]:
+    """``until`` of generation arguments: the harness takes one text as well as a list."""
+    until = (generation_kwargs or {}).get("until") or []
+    return [until] if isinstance(until, str) else list(until)
+
+
 def check_chat(metadata: Mapping[str, Any]) -> None:
     """Stops when an adapter trained on a plain prompt would be asked through a chat template.
 
@@ -255,9 +284,9 @@ def check_plain(metadata: Mapping[str, Any]) -> None:
 
 def _card(metadata: Mapping[str, Any]) -> tuple[str, cards.AdapterCard | None]:
     peft = metadata.get("peft")
-    if not isinstance(peft, str) or not Path(peft).is_dir() or metadata.get("other_prompt"):
+    if not isinstance(peft, str) or metadata.get("other_prompt"):
         return "", None
-    return peft, cards.read_card(Path(peft))
+    return peft, cards.read_card(adapter_folder(peft))
 
 
 def _count(lists: Sequence[Sequence[Any]]) -> int:

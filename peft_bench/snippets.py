@@ -19,9 +19,11 @@ from peft_bench.generation.task import GeneratedTask
 from peft_bench.metrics import codebleu, text
 from peft_bench.metrics.exact_match import Mode, em_at_k
 from peft_bench.metrics.pass_at_k import pass_at_k
+from peft_bench.model_source import ModelSource
 from peft_bench.quirks import active_quirks, cut_at_angle, flatten
 from peft_bench.sampling import SampledTask
 from peft_bench.scoring import Metric, metric_list, row_scores
+from peft_bench.shots import stop_strings
 
 KS = (1, 2, 5, 10)
 _MODES: tuple[tuple[str, Mode], ...] = (("", "raw"), ("_whitespace", "whitespace"), ("_ast", "ast"))
@@ -147,8 +149,7 @@ class _Scored(GeneratedTask):
         settings = dict(config or {})
         metadata = settings.get("metadata") or {}
         self._quirks = active_quirks(self.data, **metadata)
-        self._tokenizer_id = metadata.get("tokenizer") or metadata.get("pretrained")
-        self._revision = metadata.get("revision")
+        self._source = ModelSource.of(metadata)
         self._tokenizer: Any = None
         settings["metric_list"] = metric_list(METRICS, logged=(self.logged,))
         settings["process_results"] = score  # spares metric functions; the method below counts
@@ -162,24 +163,20 @@ class _Scored(GeneratedTask):
             doc,
             results,
             quirks=self._quirks,
-            one_line="\n" in self.config.generation_kwargs["until"],
+            one_line="\n" in stop_strings(self.config.generation_kwargs),
             through_tokenizer=self._through_tokenizer,
         )
         return {**scores, **self.shots_shown(doc)}
 
     def _through_tokenizer(self, text: str) -> str:
         if self._tokenizer is None:
-            if not isinstance(self._tokenizer_id, str):
+            if not self._source.named:
                 raise UsageError(
                     place="quirk tokenizer_references",
                     problem="no tokenizer is named",
                     remedy="name it: --metadata '{\"tokenizer\": ID}'",
                 )
-            from transformers import AutoTokenizer
-
-            self._tokenizer = AutoTokenizer.from_pretrained(
-                self._tokenizer_id, revision=self._revision
-            )
+            self._tokenizer = self._source.load_tokenizer()
         ids = self._tokenizer(text).input_ids
         return str(self._tokenizer.decode(ids, skip_special_tokens=True))
 

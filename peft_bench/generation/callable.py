@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from peft_bench.generation.made import Ledger, Made
 from peft_bench.hub_adapters import adapter_folder
+from peft_bench.model_source import ModelSource
 from peft_bench.raw_codegen2 import refuse_raw_codegen2
 
 if TYPE_CHECKING:
@@ -22,9 +23,8 @@ class Generation(dict[str, Any]):
 
     Args:
         described: the items.
-        tokenizer: id or folder of the model's tokenizer, asked where the harness' own is not
-            at hand; None takes the model's own id.
-        revision: the tokenizer's revision on the hub.
+        source: where the model's tokenizer lies, asked where the harness' own is not at hand;
+            with nothing named, the model's own id.
         peft: id or folder of the adapter that must be loaded; verified at the first call.
     """
 
@@ -32,15 +32,13 @@ class Generation(dict[str, Any]):
         self,
         described: dict[str, Any],
         *,
-        tokenizer: str | None = None,
-        revision: str | None = None,
+        source: ModelSource = ModelSource(),  # noqa: B008 - frozen
         peft: str | None = None,
     ) -> None:
         super().__init__(described)
         self.ledger = Ledger()
         self.called = False
-        self._tokenizer_source = tokenizer
-        self._revision = revision
+        self._source = source
         self._peft = peft
         self._tokenizer: Any = None
 
@@ -54,8 +52,8 @@ class Generation(dict[str, Any]):
 
         None before the first call, unless there are answers of an interrupted run to be found.
         """
-        if self._tokenizer is None and self.ledger.by_ids and self._tokenizer_source:
-            self._tokenizer = self._load_tokenizer(self._tokenizer_source)
+        if self._tokenizer is None and self.ledger.by_ids and self._source.named:
+            self._tokenizer = self._source.load_tokenizer()
         return self._tokenizer
 
     def begin(self, model: Any, stopping_criteria: Any) -> None:
@@ -78,12 +76,7 @@ class Generation(dict[str, Any]):
             tokenizer = getattr(criterion, "tokenizer", None)
             if tokenizer is not None:
                 return tokenizer
-        return self._load_tokenizer(self._tokenizer_source or model.config._name_or_path)
-
-    def _load_tokenizer(self, source: str) -> Any:
-        from transformers import AutoTokenizer
-
-        return AutoTokenizer.from_pretrained(source, revision=self._revision)
+        return self._source.load_tokenizer(model.config._name_or_path)
 
     def _verify(self, model: Any) -> None:
         if self._peft is None:

@@ -42,6 +42,13 @@ class Choice:
             temperature = 1.0
         if not random or not temperature:
             return cls()
+        for name, value in {**wanted, "temperature": temperature}.items():
+            if value is not None and (
+                isinstance(value, bool) or not isinstance(value, int | float)
+            ):
+                raise UsageError(
+                    place=place, problem=f"{name}={value!r} is no number", remedy="give a number"
+                )
         ranges = {
             "temperature": temperature > 0,
             "top_k": not wanted["top_k"] or wanted["top_k"] >= 1,
@@ -50,7 +57,11 @@ class Choice:
         }
         for name, right in ranges.items():
             if not right:
-                raise UsageError(place=place, problem=f"{name}={wanted[name]} is out of range")
+                raise UsageError(
+                    place=place,
+                    problem=f"{name}={wanted[name]} is out of range",
+                    remedy="temperature is above 0, top_k 1 or more, top_p and min_p to 1",
+                )
         return cls(
             float(temperature), wanted["top_k"] or None, wanted["top_p"], wanted["min_p"] or None
         )

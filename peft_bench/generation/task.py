@@ -9,6 +9,7 @@ from lm_eval.api.instance import Instance
 from peft_bench.answers import Answer
 from peft_bench.generation import host
 from peft_bench.generation.callable import Generation
+from peft_bench.model_source import ModelSource
 from peft_bench.scoring import LoggedAnswers
 from peft_bench.shots import ShotsMixin
 
@@ -28,14 +29,11 @@ class GeneratedTask(LoggedAnswers, ShotsMixin):
         super().__init__(config=settings)
         self._host: Any = None
         metadata = self.config.metadata or {}
-        pretrained = metadata.get("pretrained")
         self._generation = self.make_callable(
-            tokenizer=metadata.get("tokenizer") or (str(pretrained) if pretrained else None),
-            revision=metadata.get("revision"),
-            peft=metadata.get("peft"),
+            source=ModelSource.of(metadata), peft=metadata.get("peft")
         )
 
-    def make_callable(self, **source: str | None) -> Generation:
+    def make_callable(self, **source: Any) -> Generation:
         """The callable for this task; ``source`` is for :class:`Generation`."""
         raise NotImplementedError
 

@@ -32,6 +32,17 @@ class Apps(ExecutedTask):
     )
     unlogged = ("input_output", "solutions")
 
+    def __init__(self, config: dict[str, Any] | None = None) -> None:
+        task, metadata = str((config or {}).get("task")), (config or {}).get("metadata") or {}
+        own, level = task.removeprefix("apps_"), metadata.get("level")
+        if own in data.APPS_LEVELS and level != own:
+            raise UsageError(
+                place=f"--metadata level={level}",
+                problem=f"{task} asks the level {own}",
+                remedy="leave it out, or ask apps_full",
+            )
+        super().__init__(config)
+
     def problem(self, row: Mapping[str, Any]) -> Problem:
         """The answer alone, against the row's inputs and outputs."""
         legacy = "legacy_comparison" in _quirks(self.config.metadata or {})

@@ -118,7 +118,9 @@ def ask_requests(lm: Any, task: Any) -> list[Any]:
     return requests
 
 
-def search_directly(lm: Any, task: Any, beams: int = 10) -> list[list[tuple[str, float]]]:
+def search_directly(
+    lm: Any, task: Any, beams: int = 10, *, newline: bool = True
+) -> list[list[tuple[str, float]]]:
     """transformers alone: each prompt unpadded; texts up to a newline, with their scores."""
     import torch
 
@@ -126,6 +128,7 @@ def search_directly(lm: Any, task: Any, beams: int = 10) -> list[list[tuple[str,
     stops = task._generation._newline_ids
     if stops is None:
         stops = [i for i in range(len(tokenizer)) if "\n" in tokenizer.decode([i])]
+    stops = stops if newline else []
     found = []
     for doc in list(task.test_docs())[:PROMPTS]:
         ids = tokenizer(task.doc_to_text(doc), return_tensors="pt").input_ids
@@ -144,7 +147,8 @@ def search_directly(lm: Any, task: Any, beams: int = 10) -> list[list[tuple[str,
         skip = 1 if lm.model.config.is_encoder_decoder else ids.shape[1]
         texts = tokenizer.batch_decode(result.sequences[:, skip:], skip_special_tokens=True)
         scores = result.sequences_scores.tolist()
-        found.append([(text.split("\n")[0], s) for text, s in zip(texts, scores, strict=True)])
+        cut = "\n" if newline else "\0"
+        found.append([(text.split(cut)[0], s) for text, s in zip(texts, scores, strict=True)])
     return found
 
 
@@ -178,6 +182,75 @@ def test_beams_are_those_of_a_direct_search(
     assert exact >= 10 * PROMPTS - 3  # ties are rare
     lm, task = harness(kind, method, batch_size=3)
     assert differences(ask(lm, task), direct) == []
+
+
+@pytest.mark.parametrize("until", [None, [], "\n\n"])
+def test_a_newline_ends_beams_only_where_it_is_to(
+    until: Any, harness: Callable[..., tuple[Any, Any]]
+) -> None:
+    """A chat model's answers hold newlines, and stop strings may be somebody's own."""
+    lm, task = harness("llama", None)
+    if until is None:
+        task.build_all_requests(
+            limit=PROMPTS,
+            apply_chat_template=True,
+            chat_template=lambda messages, add_generation_prompt: messages[-1]["content"],
+        )
+        assert task.chat and task.config.generation_kwargs["until"] == []
+    else:
+        task.config.generation_kwargs["until"] = until
+    newlines = set(task._generation._newline_ids)
+    answers = ask(lm, task)
+    assert differences(answers, search_directly(lm, task, newline=False)) == []
+    beams = [beam for them in task._generation._beams.values() for beam in them]
+    assert any(newlines & set(beam.ids[:-1]) for beam in beams)
+    assert task._generation["stop_at_newline"] is False  # as the key of the harness' cache says
+    task.config.generation_kwargs["until"] = "\n"
+    task._generation._beams.clear()
+    assert differences(ask(lm, task), search_directly(lm, task)) == []
+
+
+@pytest.mark.parametrize("kind", ["llama", "t5"])
+@pytest.mark.parametrize("penalty", [1.0, 0.0, 2.0])
+def test_one_beam_is_the_greedy_answer_with_the_score_of_a_search(
+    kind: str, penalty: float, harness: Callable[..., tuple[Any, Any]]
+) -> None:
+    lm, task = harness(kind, None, batch_size=2)
+    task.config.generation_kwargs |= {"num_beams": 1, "length_penalty": penalty}
+    for found in ask_requests(lm, task):
+        [text] = found.resps
+        answer = task._generation.ledger.find(lm.tokenizer, found.args[0], 0, text)
+        assert answer.score == pytest.approx(reckoned(lm, task, found.args[0], penalty), abs=1e-4)
+    # One beam asks for more than one where another processor is wanted: transformers' own loop.
+    task._generation._beams.clear()
+    task.config.generation_kwargs["repetition_penalty"] = 1.5
+    assert all(len(answers) == 1 for answers in ask(lm, task))
+
+
+def reckoned(lm: Any, task: Any, context: str, penalty: float) -> float:
+    """The log probability of the greedy answer over its length, by one pass over all of it."""
+    import torch
+
+    made = task._generation.ledger.by_ids[tuple(lm.tokenizer(context).input_ids)][0]
+    ids, new = lm.tokenizer(context, return_tensors="pt").input_ids, torch.tensor([made.ids])
+    if lm.model.config.is_encoder_decoder:
+        start = torch.tensor([[lm.model.config.decoder_start_token_id]])
+        before = torch.cat([start, new[:, :-1]], dim=1)
+        logits = lm.model(input_ids=ids, decoder_input_ids=before).logits
+    else:
+        logits = lm.model(torch.cat([ids, new[:, :-1]], dim=1)).logits[:, ids.shape[1] - 1 :]
+    logs = logits.log_softmax(-1).gather(2, new[:, :, None])
+    return float(logs.sum()) / new.shape[1] ** penalty
+
+
+@pytest.mark.parametrize("count", [0, -1, 2.5, "4"])
+def test_a_number_of_beams_that_is_none(
+    count: Any, harness: Callable[..., tuple[Any, Any]]
+) -> None:
+    _, task = harness("llama", None)
+    task.config.generation_kwargs["num_beams"] = count
+    with pytest.raises(UsageError, match="is not a positive whole number"):
+        task.arguments()
 
 
 @pytest.mark.parametrize("seed", range(4))

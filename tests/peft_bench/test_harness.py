@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import shutil
 from collections.abc import Callable
@@ -62,7 +63,9 @@ def test_prompts_are_token_for_token_those_of_training(
             assert asked == [lm.tokenizer(template.render(row.nl)).input_ids for row in rows]
 
 
-def test_prompt_is_the_familys_unless_named(tiny_model: Callable[..., Path]) -> None:
+def test_prompt_is_the_familys_unless_named(
+    tiny_model: Callable[..., Path], tmp_path: Path
+) -> None:
     def chosen(**metadata: Any) -> str:
         return harness.choose_prompt(**metadata).name
 
@@ -73,6 +76,42 @@ def test_prompt_is_the_familys_unless_named(tiny_model: Callable[..., Path]) -> 
     assert chosen() == "instruction"
     with pytest.raises(UsageError, match="instruction-seq2seq"):
         chosen(prompt="no-such-prompt")
+    with pytest.raises(UsageError, match="no prompt is named"):
+        chosen(prompt=["instruction"])
+    assert chosen(pretrained="served-model", base_url="http://127.0.0.1:9/v1") == "instruction"
+    folder = Path(shutil.copytree(tiny_model("t5"), tmp_path / "repository" / "inside"))
+    assert chosen(pretrained=str(folder.parent), subfolder="inside") == "instruction-seq2seq"
+
+
+_OWN_CODE = """
+from transformers import LlamaConfig
+
+class OwnConfig(LlamaConfig):
+    model_type = "own"
+"""
+
+
+@pytest.mark.parametrize("trusted", [True, False])
+def test_a_model_with_code_of_its_own(
+    trusted: bool, tiny_model: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from datasets import config
+
+    folder = Path(shutil.copytree(tiny_model("llama"), tmp_path / "own"))
+    told = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    told |= {"model_type": "own", "auto_map": {"AutoConfig": "configuration_own.OwnConfig"}}
+    (folder / "config.json").write_text(json.dumps(told), encoding="utf-8")
+    (folder / "configuration_own.py").write_text(_OWN_CODE, encoding="utf-8")
+    if not trusted:
+        monkeypatch.setattr("sys.stdin", io.StringIO("n\n"))
+        with pytest.raises(ValueError, match="trust_remote_code"):
+            harness.choose_prompt(pretrained=str(folder))
+        return
+    asked = {"pretrained": str(folder), "trust_remote_code": True}
+    assert harness.choose_prompt(**asked).name == "instruction"
+    # `lm_eval --trust_remote_code` says it here alone.
+    monkeypatch.setattr(config, "HF_DATASETS_TRUST_REMOTE_CODE", True, raising=False)
+    assert harness.choose_prompt(pretrained=str(folder)).name == "instruction"
 
 
 def test_dataset_renders_the_chosen_prompt(

@@ -35,7 +35,17 @@ def test_quirks_by_name_and_only_where_they_belong() -> None:
     assert active_quirks("conala", quirks="flatten+cut_at_angle") == {"flatten", "cut_at_angle"}
 
 
-@pytest.mark.parametrize("given", [{"profile": "studdy"}, {"quirks": ["flaten"]}])
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"profile": "studdy"},
+        {"profile": ["study"]},
+        {"quirks": ["flaten"]},
+        {"quirks": None},
+        {"quirks": 3},
+        {"quirks": [[]]},
+    ],
+)
 def test_unknown_names_are_refused_with_those_known(given: dict[str, object]) -> None:
     with pytest.raises(UsageError, match="no such") as caught:
         active_quirks("conala", **given)

@@ -11,6 +11,7 @@ import pytest
 
 from peft_bench.beams import BeamSearch
 from peft_bench.errors import UsageError
+from peft_bench.model_source import ModelSource
 from peft_bench.raw_codegen2 import REPACKED, refuse_raw_codegen2
 
 MONO = {"model_type": "codegen", "n_layer": 20, "n_embd": 1024, "n_head": 16, "vocab_size": 51200}
@@ -49,7 +50,7 @@ def test_the_search_looks_before_it_begins(tiny_model: Callable[..., Path], tmp_
     from transformers import AutoModelForCausalLM
 
     model = AutoModelForCausalLM.from_pretrained(tiny_model("codegen"))
-    search = BeamSearch(tokenizer=str(tiny_model("codegen")))
+    search = BeamSearch(source=ModelSource(model=str(tiny_model("codegen"))))
     model.config.auto_map = REMOTE
     with pytest.raises(UsageError, match="CodeGen2"):
         search.begin(model, None)

@@ -274,8 +274,26 @@ def test_several_greedy_samples_are_refused(sample: Callable[..., list[list[Answ
         sample(do_sample=False)
     with pytest.raises(UsageError, match="out of range"):
         sample(top_p=1.5)
-    with pytest.raises(UsageError, match="num_samples=0"):
-        sample(num_samples=0)
+    for number in (0, 2.5, "many", True):
+        with pytest.raises(UsageError, match=f"num_samples={number!r}"):
+            sample(num_samples=number)
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"typical_p": 0.2}, "typical_p would have no effect"),
+        ({"epsilon_cutoff": 0.3, "eta_cutoff": 0.1}, "epsilon_cutoff, eta_cutoff would have no"),
+        ({"num_beams": 4}, "num_beams would have no effect"),
+        ({"top_p": True}, "top_p=True is no number"),
+        ({"top_k": [5]}, r"top_k=\[5\] is no number"),
+    ],
+)
+def test_arguments_that_do_nothing_or_are_no_numbers_are_refused(
+    given: dict[str, Any], said: str, sample: Callable[..., list[list[Answer]]]
+) -> None:
+    with pytest.raises(UsageError, match=said):
+        sample(**given)
 
 
 def test_other_models_get_plain_requests(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shutil
 from collections.abc import Callable, Mapping
@@ -12,9 +13,9 @@ import pytest
 from lm_eval.api.instance import Instance
 from lm_eval.api.model import LM
 
-from peft_bench.errors import PeftBenchError, UsageError
+from peft_bench.errors import MissingError, PeftBenchError, UsageError
 from peft_bench.examples import INSTRUCTION
-from peft_bench.shots import ShotsMixin, check_chat
+from peft_bench.shots import ShotsMixin, check_chat, stop_strings
 
 TEMPLATE = (
     "{% for m in messages %}<{{ m['role'] }}>{{ m['content'] }}</{{ m['role'] }}>{% endfor %}"
@@ -288,6 +289,39 @@ def test_where_an_answer_ends(
     assert task.config.generation_kwargs["until"] == ["mine"]
 
 
+@pytest.mark.parametrize(
+    ("metadata", "shots", "said"),
+    [
+        ({"retreiver": "bm25"}, 2, "retreiver says nothing to this task; did you mean retriever?"),
+        ({"quirks": ["legacy_comparison"]}, 0, "quirks=legacy_comparison is none of conala's"),
+        ({"quirks": "flatten+legacy_comparison"}, 0, "legacy_comparison is none of conala's"),
+        ({"retriever": "bm25"}, 0, "no examples are shown: give --num_fewshot N"),
+        ({"shots_order": "nearest_first"}, 0, "no examples are shown"),
+        ({"retriever": "bm25", "shots_order": "nearest_first", "quirks": "flatten"}, 2, ""),
+        ({"pretrained": "x", "peft": "y", "revision": "z", "dtype": "auto", "sandbox": "x"}, 0, ""),
+    ],
+)
+def test_what_is_said_to_no_effect(
+    metadata: dict[str, Any], shots: int, said: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level("WARNING", logger="peft_bench"):
+        task = make(**metadata)
+        task.set_config("num_fewshot", shots)
+        with contextlib.suppress(MissingError):  # "y" is no adapter
+            task.build_all_requests()
+    told = [one.message for one in caplog.records if one.name.startswith("peft_bench")]
+    assert len(told) == bool(said)
+    assert said in "".join(told)
+
+
+@pytest.mark.parametrize(
+    ("until", "expected"), [("\n\n", ["\n\n"]), (["a", "b"], ["a", "b"]), (None, []), ("", [])]
+)
+def test_one_stop_string_may_be_a_text(until: Any, expected: list[str]) -> None:
+    assert stop_strings({"until": until}) == expected
+    assert stop_strings(None) == []
+
+
 def test_an_adapter_is_not_asked_through_a_chat_template(
     trained: Callable[..., Path], tmp_path: Path
 ) -> None:
@@ -296,7 +330,6 @@ def test_an_adapter_is_not_asked_through_a_chat_template(
         prompts(make(peft=str(adapter)), 0, **CHAT)
     assert "### Instruction:" in str(caught.value)
     check_chat({"peft": str(adapter), "other_prompt": True})
-    check_chat({"peft": "an/id-on-the-hub"})
     assert len(prompts(make(peft=str(adapter)), 0)) == len(TEST)
     bare = shutil.copytree(adapter, tmp_path / "bare")
     for card in bare.glob("*card*"):

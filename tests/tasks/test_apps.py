@@ -74,6 +74,11 @@ def test_a_level_that_is_empty_can_be_asked_alone_or_only_generated(ask: Ask) ->
     assert results["results"]["apps_competition"]["sample_len"] == 0
 
 
+def test_a_level_is_its_task_s(ask: Ask) -> None:
+    with pytest.raises(UsageError, match="apps_interview asks the level interview"):
+        ask("apps_interview", "apps", [row(1)], {}, metadata={"level": "introductory"})
+
+
 def test_first_takes_so_many_of_a_level_and_full_takes_all(ask: Ask) -> None:
     rows = [row(number, level) for number in range(4) for level in ("introductory", "interview")]
     for place, one in enumerate(rows):
