@@ -17,7 +17,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from peft_bench import adapters, catalog, data, paths, records
+from peft_bench import adapters, catalog, data, paths, records, runtime
 from peft_bench.errors import MissingError, PeftBenchError, UsageError
 from peft_bench.executed.kept import VERDICT_FILES
 from peft_bench.generation.made import KEPT_FILES, KEPT_IN
@@ -60,6 +60,13 @@ def evaluate(
             trained with another prompt; or results could not be written.
         KeyboardInterrupt: stopped; answers so far are kept in ``OUT.partial``.
     """
+    if (count := runtime.processes()) > 1:
+        raise UsageError(
+            place="peft-bench eval",
+            problem=f"was started as one of {count} processes",
+            remedy="start it by itself; `accelerate launch -m lm_eval` scores on several GPUs, and "
+            "the leaderboard reads what it writes",
+        )
     options = parse(harness_args)
     subject = find_subject(adapter, model, options.model_args or {})
     _refuse_unsafe(tasks, options)

@@ -439,6 +439,12 @@ def test_flags_that_eval_sets_itself_are_refused(flags: tuple[str, ...], tmp_pat
     assert caught.value.place == flags[0].split("=")[0]
 
 
+def test_one_process_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(UsageError, match="one of 2 processes.*accelerate launch -m lm_eval"):
+        score(model="nowhere")
+
+
 def test_neither_adapter_nor_model() -> None:
     with pytest.raises(UsageError, match="neither an adapter nor a model"):
         score()
