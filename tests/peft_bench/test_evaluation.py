@@ -441,7 +441,7 @@ def test_flags_that_eval_sets_itself_are_refused(flags: tuple[str, ...], tmp_pat
 
 def test_one_process_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WORLD_SIZE", "2")
-    with pytest.raises(UsageError, match="one of 2 processes.*accelerate launch -m lm_eval"):
+    with pytest.raises(UsageError, match=r"one of 2 processes.*accelerate launch -m lm_eval"):
         score(model="nowhere")
 
 
