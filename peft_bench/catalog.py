@@ -21,6 +21,32 @@ def task_config(name: str) -> dict[str, Any] | None:
     return None
 
 
+def described() -> Iterator[tuple[str, str]]:
+    """Every task and group that a YAML file defines, and the sentence in its first line.
+
+    Reads no includes and imports no harness: what `peft-bench list` shows comes at once.
+    """
+    for file in sorted(tasks_dir().glob("*/*.yaml")):
+        text = file.read_text(encoding="utf-8")
+        name = _defined(text)
+        if name is not None:
+            first = text.partition("\n")[0]
+            yield name, first.lstrip("# ") if first.startswith("#") else ""
+
+
+def _defined(text: str) -> str | None:
+    """The name of the group or task in a YAML text; None where it is there to be included."""
+    import yaml
+
+    root = yaml.compose(text, yaml.SafeLoader)
+    found = {
+        key.value: value.value
+        for key, value in (root.value if isinstance(root, yaml.MappingNode) else ())
+        if isinstance(value, yaml.ScalarNode)
+    }
+    return found.get("group") or found.get("task")
+
+
 def leaf_tasks(names: Iterable[str]) -> Iterator[str]:
     """The names with our groups and tags replaced by their tasks, in order, each once."""
     seen: set[str] = set()

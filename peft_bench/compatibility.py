@@ -125,18 +125,20 @@ def refusal(method: str, model_type: str) -> str | None:
     return None
 
 
-def check(recipe: Recipe, config: Any) -> None:
+def check(recipe: Recipe, config: Any, *, shape_alone: bool = False) -> None:
     """Refuses a recipe that is known to go wrong on a model; reads no weights.
 
     Args:
         recipe: the experiment.
         config: transformers' configuration of its base.
+        shape_alone: the question is of a model of this shape on some GPU. Left out is what this
+            machine has against it, and that a CodeGen2 as published must be repacked first.
 
     Raises:
         UsageError: with every reason, and what to do instead.
     """
     faults = Faults(f"recipe {recipe.name}")
-    for rule in _RULES:
+    for rule in _RULES if shape_alone else (*_RULES, *_RULES_HERE):
         rule(recipe, config, faults)
     if not len(faults):
         modules.check_targets(recipe, config, faults)
@@ -182,8 +184,11 @@ def _check_quantization(recipe: Recipe, config: Any, faults: Faults) -> None:
             problem=f"{recipe.method.name} cannot have a base in {bits}: {reason}",
             remedy="leave quantization out, or use qlora",
         )
+
+
+def _check_packed_width(recipe: Recipe, config: Any, faults: Faults) -> None:
     width = getattr(config, "hidden_size", 64)
-    if bits == "4bit" and width < 64 and not _cuda():
+    if recipe.model.quantization == "4bit" and width < 64 and not _cuda():
         faults.add(
             place="model.quantization",
             problem=f"bitsandbytes packs 4-bit weights in blocks of 64, and on a CPU it fails on a "
@@ -295,7 +300,6 @@ def _check_length(recipe: Recipe, config: Any, faults: Faults) -> None:
 
 _RULES: tuple[_Rule, ...] = (
     _refuse_method,
-    _refuse_raw_codegen2,
     _check_quantization,
     _check_gradient_checkpointing,
     _check_packing,
@@ -305,6 +309,7 @@ _RULES: tuple[_Rule, ...] = (
     _check_tied_embeddings,
     _check_length,
 )
+_RULES_HERE: tuple[_Rule, ...] = (_refuse_raw_codegen2, _check_packed_width)
 
 
 def _cuda() -> bool:

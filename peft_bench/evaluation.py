@@ -289,7 +289,11 @@ def _harness_error(error: Exception) -> PeftBenchError:
             problem=said,
             remedy="check the model's id or folder, the network, and free disk space",
         )
-    return PeftBenchError(place="lm_eval", problem=said, remedy="see the traceback with --verbose")
+    return PeftBenchError(
+        place="lm_eval",
+        problem=said,
+        remedy="see the traceback with `peft-bench --verbose eval ...`",
+    )
 
 
 def _read_results(partial: Path) -> tuple[dict[str, Any], str]:

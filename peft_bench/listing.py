@@ -4,18 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-from peft_bench import compatibility
+from peft_bench import catalog, compatibility
 from peft_bench.families import FAMILIES
 from peft_bench.methods import METHODS
-from peft_bench.paths import tasks_dir
 
 
 def tasks() -> Iterator[str]:
-    """The harness tasks of this project, with the first line of each one's README."""
-    for readme in sorted(tasks_dir().glob("*/README.md")):
-        lines = readme.read_text(encoding="utf-8").splitlines()
-        about = next((line for line in lines if line and not line.startswith("#")), "")
-        yield f"{readme.parent.name:<16} {about}"
+    """The harness tasks and groups of this project, and what each is."""
+    for name, about in catalog.described():
+        yield f"{name:<24} {about}".rstrip()
 
 
 def methods() -> Iterator[str]:

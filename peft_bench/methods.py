@@ -100,6 +100,12 @@ def peft_type(name: str) -> str:
     return name.upper() if row is None or row.peft_type is None else row.peft_type
 
 
+def base_quantization(name: str, chosen: Quantization | None) -> Quantization | None:
+    """What a method's base is quantised to: as was chosen, else as the method's name implies."""
+    row = METHODS.get(name)
+    return chosen if chosen is not None or row is None else row.quantization
+
+
 def learning_rate(name: str) -> float:
     """The default learning rate of a method."""
     return METHODS[name].learning_rate if name in METHODS else DEFAULT_LEARNING_RATE

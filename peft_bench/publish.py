@@ -19,7 +19,7 @@ def push(folder: str | Path, repo_id: str, *, private: bool = True) -> str:
         MissingError: the hub cannot be reached, or refuses.
     """
     from huggingface_hub import HfApi
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError
+    from huggingface_hub.errors import HFValidationError
 
     source = Path(folder)
     card = adapters.check_folder(source) if source.is_dir() else None
@@ -42,11 +42,16 @@ def push(folder: str | Path, repo_id: str, *, private: bool = True) -> str:
         raise UsageError(
             place=f"--push {repo_id}", problem=str(error), remedy="write NAME or ORGANISATION/NAME"
         ) from None
-    except (HfHubHTTPError, OSError) as error:
+    except Exception as error:
+        # Those of the hub's client, of the HTTP library below it, and of threads that upload.
         raise MissingError(
             place=f"--push {repo_id}",
-            problem=f"the hub did not take it: {str(error).strip().splitlines()[0]}",
+            problem=f"the hub did not take it: {_first_line(error)}",
             remedy="check the id, the network (HF_ENDPOINT) and the token (HF_TOKEN); the adapter "
             f"stays in {source}",
         ) from error
     return str(commit.commit_url)
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().split("\n", 1)[0] or type(error).__name__

@@ -183,11 +183,8 @@ def parse_recipe(raw: object, *, place: str = "recipe") -> Recipe:
 
 def _with_method_s_quantization(recipe: Recipe) -> Recipe:
     """The recipe with the quantisation that its method's name implies, where it names none."""
-    row = methods.METHODS.get(recipe.method.name)
-    if row is None or row.quantization is None or recipe.model.quantization is not None:
-        return recipe
-    model = dataclasses.replace(recipe.model, quantization=row.quantization)
-    return dataclasses.replace(recipe, model=model)
+    bits = methods.base_quantization(recipe.method.name, recipe.model.quantization)
+    return dataclasses.replace(recipe, model=dataclasses.replace(recipe.model, quantization=bits))
 
 
 def _apply(raw: dict[str, Any], override: str) -> None:

@@ -11,6 +11,7 @@ from typing import Any, get_args
 from peft_bench import models
 from peft_bench.errors import MissingError, UsageError, writing
 from peft_bench.fit import study, table
+from peft_bench.fit.meta_model import base_parameters
 from peft_bench.fit.plan import TRAINER_HEAD, Dtype, Head, Length, Quantization
 from peft_bench.fit.search import Case, what_fits
 from peft_bench.methods import FULL
@@ -104,7 +105,8 @@ def answer(question: Question) -> list[table.Model]:
             model_id=model_id,
             progress=lambda line, label=label: _progress(f"{label}: {line}"),  # type: ignore[misc]
         )
-        found.append(table.Model(label, tuple(cases)))
+        parameters = base_parameters(config, model_id)
+        found.append(table.Model(label, parameters, tuple(cases)))
     _progress("")
     return found
 

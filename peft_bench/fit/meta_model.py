@@ -55,13 +55,17 @@ def build(plan: Plan) -> Any:
     return model.train()
 
 
-def base_parameters(config: Any) -> int:
-    """How many parameters a model of this configuration has, tied ones once."""
+def base_parameters(config: Any, model_id: str = "model") -> int:
+    """How many parameters a model of this configuration has, tied ones once.
+
+    Raises:
+        UsageError: transformers has no such architecture for language modelling.
+    """
     import torch
     from transformers.initialization import no_init_weights
 
     with torch.device("meta"), no_init_weights():
-        model = _base(Plan(config))
+        model = _base(Plan(config, model_id=model_id))
     return sum(parameter.numel() for parameter in model.parameters())
 
 

@@ -9,10 +9,12 @@ from typing import Any
 from peft_bench import compatibility
 from peft_bench.errors import PeftBenchError, UsageError
 from peft_bench.fit.allocator import replay
+from peft_bench.fit.meta_model import base_parameters
 from peft_bench.fit.plan import TRAINER_HEAD, Dtype, Head, Length, Plan, Quantization
 from peft_bench.fit.step import simulate
 from peft_bench.fit.tracker import Trace, peak_bytes
-from peft_bench.methods import FULL, METHODS
+from peft_bench.methods import FULL, METHODS, base_quantization
+from peft_bench.recipe import parse_recipe
 from peft_bench.report import text
 
 # Held outside PyTorch's allocator: the CUDA context with the kernels that it loads. Assumed, not
@@ -68,7 +70,7 @@ class Case:
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """A combination that cannot be, or cannot be reckoned, and why."""
+    """A combination that `train` refuses, or that cannot be reckoned, and why."""
 
     method: str
     quantization: Quantization | None
@@ -97,12 +99,15 @@ def what_fits(
 ) -> list[Case | Refused]:
     """What each method, quantisation and length needs, and the micro batches that fit.
 
+    Each combination comes once: ``qlora`` has no base without quantisation, and is of 4 bits where
+    a recipe of none would be.
+
     Args:
         config: transformers' configuration of the model; no weights are needed.
         gpu_memory_bytes: the GPU's whole memory.
         methods: names as in recipes; :data:`peft_bench.methods.FULL` is full fine-tuning.
         batch_size: the effective batch; its divisors are tried as micro batches.
-        options: of the method, as in a recipe.
+        options: of the adapter methods, as in a recipe.
         progress: called with a line before each case.
 
     Raises:
@@ -113,13 +118,12 @@ def what_fits(
     found: list[Case | Refused] = []
     for length in lengths:
         for method in methods:
-            for quantization in quantizations:
-                if method == FULL and quantization is not None:
-                    continue
+            bits = dict.fromkeys(base_quantization(method, chosen) for chosen in quantizations)
+            for quantization in bits:
                 plan = Plan(
                     config,
                     method,
-                    dict(options or {}),
+                    {} if method == FULL else dict(options or {}),
                     quantization,
                     dtype,
                     length,
@@ -138,12 +142,15 @@ def what_fits(
 def examine(plan: Plan, gpu_memory_bytes: int) -> Case | Refused:
     """One method at one length: ``plan.micro_batch_size`` is taken as the effective batch.
 
-    A combination that PEFT or the model refuses is told as such; an unknown architecture raises.
+    A combination that `train`, PEFT or the model refuses is told as such; an unknown architecture
+    raises.
     """
+    plan = replace(plan, quantization=base_quantization(plan.method, plan.quantization))
     batch_size = plan.micro_batch_size
-    known = compatibility.refusal(plan.method, plan.config.model_type)
-    if known is not None:
-        return Refused(plan.method, plan.quantization, plan.length, known)
+    reason = _refusal(plan)
+    if reason is not None:
+        base_parameters(plan.config, plan.model_id)  # raises for an unknown architecture
+        return Refused(plan.method, plan.quantization, plan.length, reason)
     try:
         whole_trace = simulate(plan)
     except PeftBenchError as error:
@@ -260,6 +267,36 @@ def _smaller(plan: Plan) -> Iterator[tuple[Trace, int]]:
     micros = [micro for micro in range(batch_size - 1, 0, -1) if batch_size % micro == 0]
     for micro in (*micros[-1:], *micros[:-1]):
         yield simulate(replace(plan, micro_batch_size=micro, accumulates=True)), micro
+
+
+def _refusal(plan: Plan) -> str | None:
+    """Why `train` would not take the plan's recipe; None if it would."""
+    raw = {
+        "name": "fit",
+        "model": {"id": plan.model_id, "quantization": plan.quantization},
+        "method": {"name": plan.method, "options": plan.options},
+        "data": {
+            "tasks": ["conala"],
+            "max_prompt_tokens": plan.length.prompt_tokens,
+            "max_target_tokens": plan.length.target_tokens,
+        },
+        "training": {
+            "batch_size": plan.micro_batch_size,
+            "optimizer": plan.optimizer,
+            "gradient_checkpointing": plan.checkpointing,
+        },
+    }
+    try:
+        compatibility.check(parse_recipe(raw), plan.config, shape_alone=True)
+    except UsageError as error:
+        return "; ".join(map(_reason, error.faults or (error,)))
+    return None
+
+
+def _reason(fault: PeftBenchError) -> str:
+    """A fault of a recipe in words: of its fields, only options are the asker's own."""
+    option = fault.place.rpartition("method.options.")[2]
+    return fault.problem if option == fault.place else f"{option}: {fault.problem}"
 
 
 def _check(gpu_memory_bytes: int, batch_size: int, names: Sequence[str]) -> None:

@@ -8,6 +8,7 @@ guessed from formulas. :mod:`peft_bench.fit.gpu_rules` makes it allocate as a GP
 from __future__ import annotations
 
 import gc
+import logging
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
@@ -181,13 +182,23 @@ def _bytes(tensor: Any) -> int:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """No warnings about what is fake; and no collection of cycles at chance times."""
+    """No warnings about what is fake; and no collection of cycles at chance times.
+
+    Nor PyTorch's log of a fake tensor's error, a traceback of pages: the error itself is told.
+    """
+    log = logging.getLogger("torch._subclasses.fake_tensor")
     enabled = gc.isenabled()
     gc.disable()
+    log.addFilter(_none)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             yield
     finally:
+        log.removeFilter(_none)
         if enabled:
             gc.enable()
+
+
+def _none(record: logging.LogRecord) -> bool:
+    return False

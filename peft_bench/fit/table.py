@@ -35,9 +35,10 @@ _WIDTH, _LINE, _LABELS, _TOP, _BOTTOM, _RIGHT = 860, 34, 190, 56, 44, 40
 
 @dataclass(frozen=True, slots=True)
 class Model:
-    """A model's name and its cases."""
+    """A model's name, the parameters of its base, and its cases."""
 
     name: str
+    parameters: int
     cases: tuple[Case | Refused, ...]
 
 
@@ -59,9 +60,8 @@ def format_table(models: Sequence[Model]) -> str:
             ).rstrip()
             for line in lines
         )
-        sizes = [case.parameters for case in model.cases if isinstance(case, Case)]
-        parameters = f", {text.count(sizes[0])} parameters" if sizes else ""
-        blocks.append(f"{text.printable(model.name)}{parameters}\n{shown}\n")
+        title = f"{text.printable(model.name)}, {text.count(model.parameters)} parameters"
+        blocks.append(f"{title}\n{shown}\n")
     return "\n".join(blocks)
 
 
@@ -88,7 +88,11 @@ def to_json(models: Sequence[Model]) -> str:
         "context_bytes": CONTEXT_BYTES,
         "cublas_bytes": CUBLAS_BYTES,
         "models": [
-            {"name": model.name, "cases": [_plain(case) for case in model.cases]}
+            {
+                "name": model.name,
+                "parameters": model.parameters,
+                "cases": [_plain(case) for case in model.cases],
+            }
             for model in models
         ],
     }

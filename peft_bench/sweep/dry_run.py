@@ -17,7 +17,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from peft_bench import fit
+from peft_bench import compatibility, fit
 from peft_bench.errors import PeftBenchError
 from peft_bench.paths import cache_dir
 from peft_bench.records import write_text
@@ -176,7 +176,8 @@ def _kept() -> dict[str, str]:
 def _versions() -> str:
     """What an estimate depends on besides the step: another release reckons anew."""
     own = hashlib.sha256()
-    for file in sorted(Path(fit.__file__).parent.glob("*.py")):
+    rules = Path(compatibility.__file__)
+    for file in (rules, *sorted(Path(fit.__file__).parent.glob("*.py"))):
         own.update(file.read_bytes())
     packages = (version(name) for name in ("torch", "transformers", "peft"))
     return " ".join([*packages, own.hexdigest()])

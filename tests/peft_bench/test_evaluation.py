@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from peft_bench import adapters, cards, prompts, records
+from peft_bench import adapters, cards, cli, evaluation, prompts, records
 from peft_bench.errors import MissingError, PeftBenchError, UsageError
 from peft_bench.evaluation import evaluate
 from peft_bench.records.items import items_file
@@ -465,6 +465,13 @@ def test_unknown_task(tiny_model: Callable[..., Path], tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="no_such_task"):
         score(model=str(tiny_model()), tasks=["no_such_task"], out=tmp_path / "e")
     assert not (tmp_path / "e").exists()
+
+
+def test_the_traceback_is_asked_for_as_told() -> None:
+    told = evaluation._harness_error(ZeroDivisionError("by 0")).remedy
+    command = told.partition("`peft-bench ")[2].partition(" ...`")[0].split()
+    arguments, rest = cli._parser().parse_known_args([*command, "--tasks", "conala"])
+    assert (arguments.verb, arguments.verbose, rest) == ("eval", True, [])
 
 
 @pytest.mark.parametrize("lost", ["save_results_aggregated", "save_results_samples"])

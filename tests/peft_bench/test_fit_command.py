@@ -91,14 +91,83 @@ def test_every_combination_once_and_refusals_told(plan: Plan) -> None:
         options={"target_modules": ["no_such_module"]},
     )
     found = [(case.method, case.quantization) for case in cases]
-    assert found == [("full", None), ("lora", None), ("lora", "4bit")]
-    assert [type(case) for case in cases] == [Case, Refused, Refused]
-    assert isinstance(cases[1], Refused) and "no_such_module" in cases[1].reason
+    assert found == [("full", None), ("full", "4bit"), ("lora", None), ("lora", "4bit")]
+    assert [type(case) for case in cases] == [Case, Refused, Refused, Refused]
+    assert isinstance(cases[2], Refused) and "no_such_module" in cases[2].reason
 
 
-def test_a_method_known_to_fail_is_refused_with_the_reason(plan: Plan) -> None:
-    refused = examine(replace(plan, method="adalora"), GIB)
-    assert isinstance(refused, Refused) and "ranks" in refused.reason
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"method": "adalora"}, "its ranks are shared out anew"),
+        ({"method": "deft", "quantization": "8bit"}, "deft cannot have a base in 8bit"),
+        ({"method": "loha", "quantization": "4bit"}, "these are packed"),
+        ({"method": "full", "quantization": "4bit"}, "packed weights cannot be trained"),
+        ({"method": "prefix_tuning", "checkpointing": True}, "which checkpointing turns off"),
+        ({"length": Length(8000, 12000)}, "are 20000, and the model's context holds 16384"),
+        ({"options": {"rank": 8}}, "rank: lora has no such option"),
+        ({"options": {"init_lora_weights": "eva"}}, "a pass over the data"),
+    ],
+    ids=str,
+)
+def test_what_train_refuses_is_refused_with_its_reason(
+    plan: Plan, changes: dict[str, Any], said: str
+) -> None:
+    refused = examine(replace(plan, **changes), 24 * GIB)
+    assert isinstance(refused, Refused) and said in refused.reason
+
+
+def test_several_reasons_are_told_at_once(plan: Plan) -> None:
+    refused = examine(replace(plan, method="deft", quantization="4bit", length=Length(1, 20000)), 1)
+    assert isinstance(refused, Refused)
+    assert "cannot have a base in 4bit" in refused.reason and "20001" in refused.reason
+
+
+def test_of_a_shape_alone_no_machine_and_no_repacking_are_asked_for() -> None:
+    config = built_in.small_configs()["codegen"]
+    config.n_embd = 32  # too narrow for 4 bits on a CPU
+    plan = Plan(config, quantization="4bit", length=Length(8, 8), model_id="codegen2-tiny")
+    assert isinstance(examine(plan, GIB), Case)
+
+
+def test_a_change_that_train_refuses_is_no_remedy(plan: Plan) -> None:
+    config: Any = built_in.config("codellama/CodeLlama-7b-hf")
+    config.num_hidden_layers, config.vocab_size = 2, 2048  # what is quantised weighs the most
+    alone = replace(plan, config=config, checkpointing=True, micro_batch_size=1)
+    for method, end in (("lora", "quantisation 4bit at micro batch 1"), ("deft", "makes it fit")):
+        asked = replace(alone, method=method)
+        case = examine(asked, 24 * GIB)
+        assert isinstance(case, Case)
+        too_little = case.whole.allocated_bytes + CONTEXT_BYTES - 64 * 1024**2
+        assert remedy(asked, too_little).endswith(end)
+
+
+def test_qlora_is_never_without_quantisation(plan: Plan) -> None:
+    cases = what_fits(
+        plan.config, 24 * GIB, methods=("qlora",), lengths=(Length(8, 8),), batch_size=1
+    )
+    assert [case.quantization for case in cases] == ["4bit", "8bit"]
+    alone = examine(replace(plan, method="qlora"), 24 * GIB)
+    assert alone == examine(replace(plan, method="qlora", quantization="4bit"), 24 * GIB)
+
+
+def test_the_headline_counts_the_base_alone(
+    tiny_model: Callable[..., Path], capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    file = tmp_path / "fit.json"
+    question = Question(model=str(tiny_model("llama")), quantization="none", length="8+8")
+    assert run(replace(question, method="lora"), file) == 0
+    assert run(replace(question, method="full"), tmp_path / "full.json") == 0
+    lora, full = (line for line in capsys.readouterr().out.splitlines() if "parameters" in line)
+    assert lora == full
+    [model] = json.loads(file.read_text())["models"]
+    [case] = model["cases"]
+    assert model["parameters"] == case["parameters"] - case["trainable_parameters"]
+    assert run(replace(question, method="full", quantization="4bit"), file) == 1
+    [model] = json.loads(file.read_text())["models"]
+    assert [case["answer"] for case in model["cases"]] == [
+        "no: full cannot have a base in 4bit: packed weights cannot be trained"
+    ]
 
 
 def test_table_files_and_exit_code(
@@ -167,7 +236,10 @@ def test_a_faulty_configuration(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("model_type", ["no-such-architecture", "vit"])
-def test_an_architecture_that_is_no_language_model(tmp_path: Path, model_type: str) -> None:
+@pytest.mark.parametrize("method", ["full", "lora", "adalora"])
+def test_an_architecture_that_is_no_language_model(
+    tmp_path: Path, model_type: str, method: str
+) -> None:
     (tmp_path / "config.json").write_text(json.dumps({"model_type": model_type}))
     with pytest.raises(UsageError, match=model_type):
-        answer(Question(model=str(tmp_path), quantization="none"))
+        answer(Question(model=str(tmp_path), method=method, quantization="none"))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import logging
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -281,6 +282,22 @@ def test_methods_that_nobody_listed(llama: Any, method: str) -> None:
 def test_quantised_full_fine_tuning_is_refused(llama: Any) -> None:
     with pytest.raises(UsageError, match="cannot be trained"):
         simulate(Plan(llama, "full", quantization="4bit"))
+
+
+def test_pytorch_logs_no_traceback_of_a_fake_tensor_s_error(llama: Any) -> None:
+    logged: list[logging.LogRecord] = []
+    handler = logging.Handler()
+    handler.emit = logged.append  # type: ignore[method-assign]
+    log = logging.getLogger("torch._subclasses.fake_tensor")
+    log.addHandler(handler)
+    try:
+        with pytest.raises(PeftBenchError, match="cannot be reckoned on fake tensors"):
+            simulate(Plan(llama, "prefix_tuning", checkpointing=True))
+        assert logged == []
+        log.error("as before")
+        assert len(logged) == 1
+    finally:
+        log.removeHandler(handler)
 
 
 def test_what_a_model_refuses_is_told_as_such(llama: Any) -> None:

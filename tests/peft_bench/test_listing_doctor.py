@@ -29,21 +29,17 @@ def healthy(conala_data: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return conala_data
 
 
-def test_tasks_are_listed_with_the_first_line_of_their_readme(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    for name, text in (("b", "# B\n\nSecond.\nMore.\n"), ("a", "First.\n"), ("empty", "")):
-        (tmp_path / name).mkdir()
-        (tmp_path / name / "README.md").write_text(text, encoding="utf-8")
-    (tmp_path / "unfinished").mkdir()
-    monkeypatch.setattr(listing, "tasks_dir", lambda: tmp_path)
-    lines = [line.rstrip() for line in listing.tasks()]
-    assert [line.split() for line in lines] == [["a", "First."], ["b", "Second."], ["empty"]]
+def test_every_task_and_group_is_listed_with_a_sentence() -> None:
+    from lm_eval.tasks._yaml_loader import load_yaml
 
-
-def test_every_task_with_a_readme_is_listed() -> None:
-    readmes = {file.parent.name for file in paths.tasks_dir().glob("*/README.md")}
-    assert {line.split()[0] for line in listing.tasks()} == readmes
+    files = sorted(paths.tasks_dir().glob("*/*.yaml"))
+    configs = [load_yaml(file, resolve_func=False) for file in files]
+    named = [config.get("group") or config.get("task") for config in configs]
+    lines = [line.split(maxsplit=1) for line in listing.tasks()]
+    assert [name for name, _ in lines] == [name for name in named if name is not None]
+    assert {"conala_rag", "apps", "apps_full", "odex_clean"} <= {name for name, _ in lines}
+    for name, about in lines:
+        assert about[0].isupper() and about.endswith("."), name
 
 
 def test_a_healthy_machine(healthy: Path, capsys: pytest.CaptureFixture[str]) -> None:

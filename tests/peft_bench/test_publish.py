@@ -11,11 +11,12 @@ import threading
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from peft_bench.errors import PeftBenchError
+from peft_bench.errors import MissingError, PeftBenchError
 from peft_bench.publish import push
 
 _PUSH = """
@@ -167,6 +168,50 @@ def test_a_refusal_leaves_the_adapter_and_is_told(
     assert done.returncode == 3
     assert "the hub did not take it" in done.stdout and str(folder) in done.stdout
     assert hub.files == {}
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "said"),
+    [
+        ("http://127.0.0.1:9", "refused"),
+        ("nonsense", "'http://'"),
+        ("http://999.1.1.1", "999.1.1.1"),  # of another kind than all other errors of the client
+    ],
+)
+def test_a_hub_that_cannot_be_reached_is_told(
+    endpoint: str, said: str, trained: Callable[..., Path], tmp_path: Path
+) -> None:
+    folder = trained()
+    done = pushed(SimpleNamespace(url=endpoint), folder, tmp_path)
+    assert done.returncode == 3, done.stderr
+    first, *more = done.stdout.splitlines()
+    assert first.startswith("--push me/mine: the hub did not take it: ") and said in first
+    assert "HF_ENDPOINT" in first and str(folder) in first and not more
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (
+            RuntimeError("Error while uploading 'adapter_model.safetensors' to the Hub.\nA"),
+            "safete",
+        ),
+        (TimeoutError(), "TimeoutError"),
+    ],
+    ids=str,
+)
+def test_an_upload_that_breaks_off_is_told(
+    error: Exception, said: str, trained: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from huggingface_hub import HfApi
+
+    def breaks_off(*_: Any, **__: Any) -> None:
+        raise error
+
+    monkeypatch.setattr(HfApi, "create_repo", lambda *_, **__: None)
+    monkeypatch.setattr(HfApi, "upload_folder", breaks_off)
+    with pytest.raises(MissingError, match=f"the hub did not take it: .*{said}.*HF_ENDPOINT"):
+        push(trained(), "me/mine")
 
 
 def test_a_folder_that_is_no_adapter_is_refused(tmp_path: Path) -> None:
