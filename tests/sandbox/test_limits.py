@@ -111,6 +111,24 @@ def test_an_exceptions_message_is_cut_at_its_limit(run: Run, size: int, judge: A
     assert 98 <= length <= 100 if size == 100 else length == len("ValueError: ") + 5_000_000
 
 
+@pytest.mark.parametrize("limits", [{}, {"file_bytes": 0, "output_bytes": 100}])
+def test_an_input_may_be_larger_than_what_a_program_may_write(run: Run, limits: Any) -> None:
+    source = """
+import mmap, os, sys
+size = os.fstat(0).st_size
+with mmap.mmap(0, 0, prot=mmap.PROT_READ) as seen: print(seen.size() == size, seen[-3:].decode())
+print(size, os.lseek(0, 0, os.SEEK_CUR), len(sys.stdin.read()))
+try:
+    os.pwrite(0, b'x', size + (1 << 26))
+except OSError as error:
+    print(error.errno)
+"""
+    size = (17 << 20) + 5
+    text = "x" * (size - 3) + "end"
+    verdict = run(source, StdinTest(text, f"True end {size} 0 {size} 27"), **limits)
+    assert verdict.status == "passed", verdict.message
+
+
 def test_an_exceptions_message_is_part_of_the_output(run: Run) -> None:
     verdict = run("raise ValueError('x' * 5000)", PASS, message_bytes=10_000, output_bytes=1000)
     assert verdict.status == "output" and "a message of 50" in verdict.message

@@ -169,10 +169,6 @@ def run_shared(source: str, extra: "dict[str, Any]") -> Report:
 
 def run_stdin(source: "str | CodeType", extra: "dict[str, Any]") -> Report:
     """Run the program as a script to its very end; its output is judged elsewhere."""
-    data = memoryview(extra["stdin"])
-    offset = 0
-    while offset < len(data):  # an empty file until now; its beginning stays where reading begins
-        offset += os.pwrite(0, data[offset:], offset)
     try:
         run_program(compiled(source), "__main__")
     except SystemExit as error:
