@@ -96,6 +96,12 @@ SCRIPTS = {
     "a late finalizer": (
         "import gc\nclass Late:\n    def __del__(self): print('late')\n"
         "late = Late()\nlate.itself = late\nprint(int(input()) * 2)\ngc.disable()",
+        6,  # it prints "late", here as there
+    ),
+    "a file of its own": ("out = open(1, 'w')\nout.write(str(int(input()) * 2))", 1),
+    "a finalizer": (
+        "class Last:\n    def __del__(self): print(number * 2)\n"
+        "last = Last()\nnumber = int(input())",
         1,
     ),
 }
