@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import sys
 from collections.abc import Callable
 from typing import Any
@@ -148,6 +149,30 @@ def test_a_message_may_hold_half_a_character(run: Run) -> None:
 def test_deep_recursion_has_the_stack_it_was_promised(run: Run) -> None:
     source = "import resource\nsoft, _ = resource.getrlimit(resource.RLIMIT_STACK)"
     assert run(source, AssertTest(f"assert soft == {64 * MIB}"), stack_bytes=64 * MIB).passed
+
+
+# What programs begin with that recurse.
+@pytest.mark.parametrize("stack", ["(-1, -1)", "[0x10000000, -1]", "(2**29, -1)"])
+def test_a_program_may_raise_its_stack(run: Run, stack: str) -> None:
+    if resource.getrlimit(resource.RLIMIT_STACK)[1] != resource.RLIM_INFINITY:
+        pytest.skip("the stack is bounded here for all that this process starts")
+    source = f"import resource\nresource.setrlimit(resource.RLIMIT_STACK, {stack})\n" + RECURSE
+    verdict = run(source, AssertTest("assert depth == 390"), stack_bytes=256 * 1024)
+    assert verdict.status == "passed", verdict.message
+
+
+@pytest.mark.skipif(sys.version_info >= (3, 12), reason="Python ends such recursion by itself")
+def test_a_raised_stack_is_bounded_by_memory(run: Run) -> None:
+    source = (
+        "import resource\n_, hard = resource.getrlimit(resource.RLIMIT_STACK)\n"
+        "resource.setrlimit(resource.RLIMIT_STACK, (hard, hard))\n"
+    ) + RECURSE.replace("390", "depths").replace("100_000", "10**9")
+    tight = {"stack_bytes": 1 << 20, "memory_bytes": 200 * MIB}
+    verdict = run("depths = 10_000\n" + source, AssertTest("assert depth == 10_000"), **tight)
+    assert verdict.status == "passed", verdict.message
+    verdict = run("depths = 10**8\n" + source, PASS, **tight)
+    assert verdict.status in ("crashed", "memory"), verdict.message
+    assert verdict.peak_bytes < 200 * MIB
 
 
 def test_the_hard_limits_are_set_too(run: Run) -> None:
