@@ -106,9 +106,9 @@ def serve(source: str) -> None:
         answer = raised(error)
     write_frame(CHANNEL, answer.encode("ascii"))
     while request := read_frame(CHANNEL):
-        # The judge is trusted: its requests are read as they come.
-        name, arguments, keywords = marshal.loads(request)
         try:
+            # The judge is trusted: its requests are read as they come.
+            name, arguments, keywords = marshal.loads(request)
             value = namespace[name]
             if keywords is None and arguments is not None:
                 arguments, keywords = decode(arguments)
