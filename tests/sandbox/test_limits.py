@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import resource
 import sys
@@ -9,7 +10,8 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from peft_bench_sandbox import AssertTest, CallTest, StdinTest, Verdict
+from peft_bench_sandbox import AssertTest, CallTest, Program, StdinTest, Verdict, worker
+from peft_bench_sandbox.pool import run_programs
 
 Run = Callable[..., Verdict]
 MIB = 2**20
@@ -173,6 +175,27 @@ def test_a_raised_stack_is_bounded_by_memory(run: Run) -> None:
     verdict = run("depths = 10**8\n" + source, PASS, **tight)
     assert verdict.status in ("crashed", "memory"), verdict.message
     assert verdict.peak_bytes < 200 * MIB
+
+
+@pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "mallopt"), reason="no heap for each thread")
+def test_threads_do_not_each_reserve_a_heap(monkeypatch: pytest.MonkeyPatch) -> None:
+    source = """
+import threading
+count = int(input())
+all_there = threading.Barrier(count)
+def work(): all_there.wait(); made.append([0] * 1000)
+made = []
+threads = [threading.Thread(target=work) for _ in range(count)]
+for thread in threads: thread.start()
+for thread in threads: thread.join()
+print(len(made))
+"""
+    environment = worker._environment
+    # As many heaps as on a machine with 64 processors.
+    many = {"GLIBC_TUNABLES": "glibc.malloc.arena_max=512"}
+    monkeypatch.setattr(worker, "_environment", lambda setting: environment(setting) | many)
+    [verdict] = run_programs([Program("p", source, (StdinTest("60", "60"),))])
+    assert verdict.status == "passed", verdict.message
 
 
 def test_the_hard_limits_are_set_too(run: Run) -> None:
