@@ -59,6 +59,7 @@ SCRIPTS = {
         "out.write(sys.stdout.getvalue())",
         1,
     ),
+    "closes it by name": ("with open('/dev/stdin') as file: print(int(file.read()) * 2)", 1),
     "bytes": ("import os\nos.write(1, b'%d' % (2 * int(os.read(0, 99))))", 1),
     "no newline": ("import sys\nsys.stdout.write(str(int(input()) * 2))", 1),
     "recursion": (

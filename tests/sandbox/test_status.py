@@ -150,8 +150,10 @@ def test_leaving_with_code_0_is_how_a_script_ends(run: Run, leave: str) -> None:
         "atexit.register(lambda: out.write(sys.stdout.getvalue()))\nprint(1)",
         "import os\nos.write(1, b'1')\nimport sys\nsys.stdout.close()",
         "if __name__ == '__main__': print(1)",
+        "open('/dev/stdout', 'w').write(str(int(open('/dev/stdin').read() or 1)))",
+        "import os\nos.chdir(os.path.dirname(__file__))\nprint(__file__.count('program.py'))",
     ],
-    ids=["thread", "atexit", "executor", "buffer", "closed", "main"],
+    ids=["thread", "atexit", "executor", "buffer", "closed", "main", "named", "file"],
 )
 def test_a_script_runs_to_its_very_end(run: Run, source: str) -> None:
     verdict = run("import time\n" + source, StdinTest("", "1"))

@@ -47,6 +47,8 @@ KINDS = frozenset(_RUNS)
 def run(kind: str, source: str, extra: "dict[str, Any]") -> None:
     """Run test after test; the caller of this ends the process."""
     run_one, fresh, began = _RUNS[kind], _Fresh(reads=kind == "scripts"), monotonic()
+    if kind == "scripts" and "/dev/" in source:
+        candidate.name_streams()
     try:
         code = candidate.compiled(source)
     except BaseException as error:

@@ -41,6 +41,7 @@ _args_of = BaseException.__dict__["args"].__get__
 # of its own, finalizers, text that is run. To let go costs a tenth of a millisecond, and of many
 # objects more; most scripts name nothing of this.
 _LAST_WORDS = frozenset(("open", "fdopen", "io", "_io", "detach", "__del__", "weakref", "exec"))
+_STREAMS = {"/dev/stdin": 0, "/dev/fd/0": 0, "/dev/stdout": 1, "/dev/fd/1": 1, "/dev/stderr": 2}
 # outcome, message, returned value as JSON (only for "returned")
 Report = tuple[str, str, str]
 
@@ -175,6 +176,8 @@ def run_shared(source: str, extra: "dict[str, Any]") -> Report:
 
 def run_stdin(source: "str | CodeType", extra: "dict[str, Any]") -> Report:
     """Run the program as a script to its very end; its output is judged elsewhere."""
+    if type(source) is str and "/dev/" in source:
+        name_streams()
     code = compiled(source)
     try:
         run_program(code, "__main__")
@@ -234,8 +237,22 @@ def run_program(code: CodeType, name: str) -> "dict[str, Any]":
     sys.modules[name] = module  # dataclasses, pickle and the like look it up
     namespace = module.__dict__
     namespace["__builtins__"] = sys.modules["builtins"]
+    if name == "__main__":
+        namespace["__file__"] = f"{os.getcwd()}/program.py"
     exec(code, namespace)
     return namespace
+
+
+def name_streams() -> None:
+    """Let `open` take the names of the standard streams: there is no /proc that they lead to."""
+    builtins = sys.modules["builtins"].__dict__
+    plain = builtins["open"]
+
+    def open(file: "Any", *given: "Any", **named: "Any") -> "Any":
+        fd = _STREAMS.get(file) if type(file) is str else None
+        return plain(file if fd is None else os.dup(fd), *given, **named)
+
+    builtins["open"] = open
 
 
 def finish_script(code: CodeType) -> None:
