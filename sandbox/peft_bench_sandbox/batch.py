@@ -7,7 +7,7 @@ that need a tenth of one. With `Program.isolate` "program" they are tried in one
 - the first test has had the process for itself: its result stands, whatever it is;
 - of the others a pass stands: the output was right, and the reference was never there to be seen;
 - a failure stands where the program's text names nothing by which one test could leave something
-  to the next (`leaves_nothing`), and of a program that does not compile;
+  to the next (`leaves_nothing`), but for one of memory, and of a program that does not compile;
 - every other test, and what was not reached, is run in a process of its own, and that counts.
 
 All tests together have the limits of one. The times and the memory of the process are put down to
@@ -99,10 +99,15 @@ def score_batch(
         if place == 0:
             used = {name: getattr(ended, name) for name in ("cpu_s", "wall_s", "peak_bytes")}
             results[0] = dataclasses.replace(result, **used)
-        elif clean or result.status is Status.PASSED:
+        elif result.status is Status.PASSED or (clean and not _of_memory(result)):
             results[place] = result
         begin = end
     return results
+
+
+def _of_memory(result: Result) -> bool:
+    """Whether there was too little memory: what earlier tests have left counts against it."""
+    return result.status is Status.MEMORY or "MemoryError" in result.message
 
 
 def _input_size(test: Test) -> int:

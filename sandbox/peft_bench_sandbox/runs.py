@@ -10,7 +10,7 @@ from typing import Any
 from .batch import BATCHES
 from .jsonlike import plain_json
 from .score import Ended, Judged, Result, kind_of
-from .types import AssertTest, CallTest, Program, Test
+from .types import AssertTest, CallTest, Program, StdinTest, Test
 
 
 @dataclass(eq=False, slots=True)
@@ -60,26 +60,36 @@ class Run:
 def job_file(source: str, *tests: Test, clean: bool = False) -> tuple[int, int]:
     """What a candidate's process is told: a file in memory, and its size. clean: see batch.py.
 
-    For the eyes of that one process: its zygote passes the file on unread. No reference output of
-    a split test is in it.
+    A single script's input comes first, and does not count: the process cuts off what follows it,
+    and has its standard input. For the eyes of that one process: its zygote passes the file on
+    unread. No reference output of a split test is in it.
     """
     kind, extras = kind_of(tests[0]), [_extra(test) for test in tests]
+    first = b""
+    if len(tests) == 1 and isinstance(tests[0], StdinTest):
+        first, extras = _input(tests[0]), [{}]
     told: tuple[Any, ...] = kind, source, extras[0]
     if len(tests) > 1:
         told = BATCHES[kind], source, {"clean": clean, "tests": extras}
     data = marshal.dumps(told)
     fd = os.memfd_create("job")
-    view = memoryview(data)
-    while view:
-        view = view[os.write(fd, view) :]
+    for part in (first, data):
+        view = memoryview(part)
+        while view:
+            view = view[os.write(fd, view) :]
+    os.lseek(fd, 0, os.SEEK_SET)
     return fd, len(data)
+
+
+def _input(test: StdinTest) -> bytes:
+    return test.stdin.encode("utf-8", "surrogatepass")
 
 
 def _extra(test: Test) -> dict[str, object]:
     if isinstance(test, CallTest):
         return {"function": test.function, "args": plain_json(test.args)}
     if not isinstance(test, AssertTest):
-        return {"stdin": test.stdin.encode("utf-8", "surrogatepass")}
+        return {"stdin": _input(test)}
     if test.judge == "shared":
         return {"code": test.code, "entry_point": test.entry_point}
     return {} if test.judge == "split" else {"judge": test.judge}

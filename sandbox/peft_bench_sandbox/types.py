@@ -102,8 +102,10 @@ class Limits:
 
     cpu_s: CPU seconds of the program's process. wall_s: seconds from its start; a program that
     still computes then, because the machine is loaded, goes on within cpu_s.
-    memory_bytes: address space of a process. stack_bytes: its main thread's stack.
+    memory_bytes: address space of a process. stack_bytes: its main thread's stack; a program that
+    raises its own, as many do before they recurse, is bounded by memory_bytes.
     output_bytes: standard output and error together; also the size of a returned value.
+    What a test gives to a program is bounded by a sixteenth of memory_bytes.
     file_bytes: what may be written in the working directory, in all; nothing can be written
     where there is no mount namespace. message_bytes: length of `Verdict.message`.
 

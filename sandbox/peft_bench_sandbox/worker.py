@@ -26,8 +26,9 @@ SHELL = "/bin/sh"
 START_S = 60.0  # an interpreter that has not begun by then is the machine's fault
 _PACKAGE = str(Path(__file__).parent)
 # The stack's limit shapes the address space at exec, so it has to be there before Python is;
-# a function between fork and exec would copy the caller's page tables, which a shell does not.
-_SCRIPT = 'ulimit -s "$1" && shift && exec "$@"'
+# a function between fork and exec would copy the caller's page tables, which a shell does not. The
+# hard limit stays: programs raise their own before they recurse, and memory_bytes bounds that.
+_SCRIPT = 'ulimit -S -s "$1" && shift && exec "$@"'
 _MAIN = "import sys; sys.path.append(sys.argv[2]); from inside.zygote import main; main()"
 _OWN_GUARDS = {"rlimits", "descriptors", "environment", "kill at end", "cleaning"}
 _SLOTS = 256

@@ -113,10 +113,39 @@ def test_a_long_answer_is_bounded_by_the_output(run: Run) -> None:
     assert run(source, AssertTest(code.format(9000)), output_bytes=10_000).status == "passed"
     verdict = run(source, AssertTest(code.format(11_000)), output_bytes=10_000)
     assert verdict.status == "output" and "a message of 11003 bytes" in verdict.message
-    verdict = run(
-        source.replace("n):", "x):"), AssertTest(f"f('x' * {11_000})"), output_bytes=10_000
-    )
+
+
+@pytest.mark.parametrize("judge", ["split", "split-arguments"])
+def test_what_a_test_gives_is_not_the_programs_output(run: Run, judge: Any) -> None:
+    source = "def f(x): return len(x)\ndef many(): return 9 << 20"
+    given = "assert f('x' * (2 << 20)) == 2 << 20\nassert f([*range(300_000)]) == 300_000"
+    assert run(source, AssertTest(given, judge=judge)).status == "passed"
+    assert run(source, AssertTest(given, judge=judge), output_bytes=100).status == "passed"
+    # Too much is the test's fault, unless it may be the program's doing.
+    tight = {"memory_bytes": 128 << 20}
+    verdict = run(source, AssertTest("f('x' * (9 << 20))", judge=judge), **tight)
+    assert verdict.status == "harness_error" and "raise that" in verdict.message
+    verdict = run(source, AssertTest("f('x' * many())", judge=judge), **tight)
     assert verdict.status == "output", verdict.message
+
+
+def test_a_test_that_has_no_room_for_what_it_gives_is_not_the_programs_memory(run: Run) -> None:
+    source, tight = "def f(x): return 1 << 28", {"memory_bytes": 128 << 20}
+    for code in (
+        "f(bytes(1 << 28))",
+        "f([[n] for n in range(1_500_000)])",
+        "x = bytes(1 << 28)\nf(x)",
+    ):
+        verdict = run(source, AssertTest(code), **tight)
+        assert verdict.status == "harness_error" and "ran out of memory" in verdict.message
+    verdict = run(source, AssertTest("bytes(f(1))"), **tight)
+    assert verdict.status == "memory", verdict.message
+
+
+def test_arguments_that_a_program_has_no_room_for_are_its_memory(run: Run) -> None:
+    source = "def f(x): return len(x)\nheld = bytearray(85 << 20)"
+    verdict = run(source, AssertTest("f([*range(10**6)])"), memory_bytes=128 << 20)
+    assert verdict.status == "memory", verdict.message
 
 
 def test_megabytes_go_there_and_back(run: Run) -> None:

@@ -59,6 +59,7 @@ SCRIPTS = {
         "out.write(sys.stdout.getvalue())",
         1,
     ),
+    "closes it by name": ("with open('/dev/stdin') as file: print(int(file.read()) * 2)", 1),
     "bytes": ("import os\nos.write(1, b'%d' % (2 * int(os.read(0, 99))))", 1),
     "no newline": ("import sys\nsys.stdout.write(str(int(input()) * 2))", 1),
     "recursion": (
@@ -83,7 +84,7 @@ SCRIPTS = {
     "raises": ("print(12 // int(input()), end='')", 1),
     "raises, half printed": ("print('x', end='')\nprint(12 // (int(input()) - 2))", 1),
     "does not compile": ("print(int(input() * 2", 1),
-    "out of memory": ("x = int(input())\nif x == 2: bytes(1 << 40)\nprint(x * 2)", 4),
+    "out of memory": ("x = int(input())\nif x == 2: bytes(1 << 40)\nprint(x * 2)", 5),
     "leaves for good": ("import os\nx = int(input())\nif x == 2: os._exit(0)\nprint(x * 2)", 5),
     "crashes": ("import os\nx = int(input())\nif x == 2: os.abort()\nprint(x * 2)", 5),
     # What it leaves to its next test makes that fail: then each is run by itself.
@@ -96,6 +97,17 @@ SCRIPTS = {
     "a late finalizer": (
         "import gc\nclass Late:\n    def __del__(self): print('late')\n"
         "late = Late()\nlate.itself = late\nprint(int(input()) * 2)\ngc.disable()",
+        6,  # it prints "late", here as there
+    ),
+    "a file of its own": ("out = open(1, 'w')\nout.write(str(int(input()) * 2))", 1),
+    "a finalizer, raises": (
+        "class Last:\n    def __del__(self): print('late')\nlast = Last()\nlast.itself = last\n"
+        "print(12 // (int(input()) - 2))",
+        1,
+    ),
+    "a finalizer": (
+        "class Last:\n    def __del__(self): print(number * 2)\n"
+        "last = Last()\nnumber = int(input())",
         1,
     ),
 }
@@ -142,6 +154,32 @@ def test_output_is_bounded_for_a_test_not_for_all(compare: Compare) -> None:
     assert (verdict.status, taken) == (Status.PASSED, 7)
     verdict, _ = compare("print('x' * 5000)", *TWICE, output_bytes=4096)
     assert (verdict.status, verdict.passed) == (Status.OUTPUT, 0)
+
+
+@pytest.mark.parametrize(
+    "after", ["", "\nexcept MemoryError: print('no room')"], ids=["", "caught"]
+)
+def test_what_a_test_has_held_is_not_missed_by_the_next(compare: Compare, after: str) -> None:
+    begin = "try:\n    main()" if after else "main()"
+    source = (
+        "class Held:\n    def __init__(self):\n        self.itself = self\n"
+        "        self.data = bytearray(30 << 20)\n"
+        f"def main():\n    held = Held()\n    print(int(input()) * 2)\n{begin}{after}"
+    )
+    assert leaves_nothing(source)
+    limits = {"memory_bytes": 128 << 20, "stack_bytes": 8 << 20}
+    verdict, taken = compare(source, *TWICE, **limits)
+    assert (verdict.status, taken) == (Status.PASSED, 1), verdict.message
+
+
+def test_too_little_memory_is_believed_of_the_first_test_alone() -> None:
+    tests = [StdinTest("", "a"), StdinTest("", "b"), StdinTest("", "c")]
+    told = json.dumps({"outcome": "exception", "message": "MemoryError: no room"}).encode()
+    for second in (line(1, "memory"), b"1 " + told + b"\n"):
+        results = score_batch(tests, ended(line(1) + second, b"a"), Limits(), clean=True)
+        assert [result and result.status for result in results] == [Status.PASSED, None, None]
+    first, *_ = score_batch(tests, ended(line(1, "memory"), b"a"), Limits(), clean=True)
+    assert first is not None and first.status is Status.MEMORY
 
 
 def test_kinds_of_tests_do_not_mix() -> None:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
+import resource
 import sys
 from collections.abc import Callable
 from typing import Any
 
 import pytest
-from peft_bench_sandbox import AssertTest, CallTest, StdinTest, Verdict
+from peft_bench_sandbox import AssertTest, CallTest, Program, StdinTest, Verdict, worker
+from peft_bench_sandbox.pool import run_programs
 
 Run = Callable[..., Verdict]
 MIB = 2**20
@@ -111,6 +114,24 @@ def test_an_exceptions_message_is_cut_at_its_limit(run: Run, size: int, judge: A
     assert 98 <= length <= 100 if size == 100 else length == len("ValueError: ") + 5_000_000
 
 
+@pytest.mark.parametrize("limits", [{}, {"file_bytes": 0, "output_bytes": 100}])
+def test_an_input_may_be_larger_than_what_a_program_may_write(run: Run, limits: Any) -> None:
+    source = """
+import mmap, os, sys
+size = os.fstat(0).st_size
+with mmap.mmap(0, 0, prot=mmap.PROT_READ) as seen: print(seen.size() == size, seen[-3:].decode())
+print(size, os.lseek(0, 0, os.SEEK_CUR), len(sys.stdin.read()))
+try:
+    os.pwrite(0, b'x', size + (1 << 26))
+except OSError as error:
+    print(error.errno)
+"""
+    size = (17 << 20) + 5
+    text = "x" * (size - 3) + "end"
+    verdict = run(source, StdinTest(text, f"True end {size} 0 {size} 27"), **limits)
+    assert verdict.status == "passed", verdict.message
+
+
 def test_an_exceptions_message_is_part_of_the_output(run: Run) -> None:
     verdict = run("raise ValueError('x' * 5000)", PASS, message_bytes=10_000, output_bytes=1000)
     assert verdict.status == "output" and "a message of 50" in verdict.message
@@ -130,6 +151,51 @@ def test_a_message_may_hold_half_a_character(run: Run) -> None:
 def test_deep_recursion_has_the_stack_it_was_promised(run: Run) -> None:
     source = "import resource\nsoft, _ = resource.getrlimit(resource.RLIMIT_STACK)"
     assert run(source, AssertTest(f"assert soft == {64 * MIB}"), stack_bytes=64 * MIB).passed
+
+
+# What programs begin with that recurse.
+@pytest.mark.parametrize("stack", ["(-1, -1)", "[0x10000000, -1]", "(2**29, -1)"])
+def test_a_program_may_raise_its_stack(run: Run, stack: str) -> None:
+    if resource.getrlimit(resource.RLIMIT_STACK)[1] != resource.RLIM_INFINITY:
+        pytest.skip("the stack is bounded here for all that this process starts")
+    source = f"import resource\nresource.setrlimit(resource.RLIMIT_STACK, {stack})\n" + RECURSE
+    verdict = run(source, AssertTest("assert depth == 390"), stack_bytes=256 * 1024)
+    assert verdict.status == "passed", verdict.message
+
+
+@pytest.mark.skipif(sys.version_info >= (3, 12), reason="Python ends such recursion by itself")
+def test_a_raised_stack_is_bounded_by_memory(run: Run) -> None:
+    source = (
+        "import resource\n_, hard = resource.getrlimit(resource.RLIMIT_STACK)\n"
+        "resource.setrlimit(resource.RLIMIT_STACK, (hard, hard))\n"
+    ) + RECURSE.replace("390", "depths").replace("100_000", "10**9")
+    tight = {"stack_bytes": 1 << 20, "memory_bytes": 200 * MIB}
+    verdict = run("depths = 10_000\n" + source, AssertTest("assert depth == 10_000"), **tight)
+    assert verdict.status == "passed", verdict.message
+    verdict = run("depths = 10**8\n" + source, PASS, **tight)
+    assert verdict.status in ("crashed", "memory"), verdict.message
+    assert verdict.peak_bytes < 200 * MIB
+
+
+@pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "mallopt"), reason="no heap for each thread")
+def test_threads_do_not_each_reserve_a_heap(monkeypatch: pytest.MonkeyPatch) -> None:
+    source = """
+import threading
+count = int(input())
+all_there = threading.Barrier(count)
+def work(): all_there.wait(); made.append([0] * 1000)
+made = []
+threads = [threading.Thread(target=work) for _ in range(count)]
+for thread in threads: thread.start()
+for thread in threads: thread.join()
+print(len(made))
+"""
+    environment = worker._environment
+    # As many heaps as on a machine with 64 processors.
+    many = {"GLIBC_TUNABLES": "glibc.malloc.arena_max=512"}
+    monkeypatch.setattr(worker, "_environment", lambda setting: environment(setting) | many)
+    [verdict] = run_programs([Program("p", source, (StdinTest("60", "60"),))])
+    assert verdict.status == "passed", verdict.message
 
 
 def test_the_hard_limits_are_set_too(run: Run) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -148,12 +150,56 @@ def test_leaving_with_code_0_is_how_a_script_ends(run: Run, leave: str) -> None:
         "atexit.register(lambda: out.write(sys.stdout.getvalue()))\nprint(1)",
         "import os\nos.write(1, b'1')\nimport sys\nsys.stdout.close()",
         "if __name__ == '__main__': print(1)",
+        "open('/dev/stdout', 'w').write(str(int(open('/dev/stdin').read() or 1)))",
+        "import os\nos.chdir(os.path.dirname(__file__))\nprint(__file__.count('program.py'))",
     ],
-    ids=["thread", "atexit", "executor", "buffer", "closed", "main"],
+    ids=["thread", "atexit", "executor", "buffer", "closed", "main", "named", "file"],
 )
 def test_a_script_runs_to_its_very_end(run: Run, source: str) -> None:
     verdict = run("import time\n" + source, StdinTest("", "1"))
     assert verdict.status == "passed", verdict.message
+
+
+# What Python prints at its very end, of what a script has left: each said by plain Python, too.
+LEFT = {
+    "a file": "out = open(1, 'w')\nprint('a', file=out)",
+    "a descriptor": "import os\nout = os.fdopen(1, 'w')\n"
+    "def tell(x): print(x, file=out)\ntell('a')",
+    "bytes": "import io\nout = io.BufferedWriter(io.FileIO(1, 'w'))\nout.write(b'a')",
+    "inside": "class Out:\n    out = [open(1, 'w')]\nOut.out[0].write('a')",
+    "detached": "import io, sys\nout = io.TextIOWrapper(sys.stdout.detach())\nout.write('a')",
+    "both": "out = open(1, 'w')\nout.write('b')\nprint('a', end=' ')",
+    "a frame": "import sys\ndef end():\n    out = open(1, 'w')\n    out.write('a')\n"
+    "    try: 1 / 0\n    except ArithmeticError: sys.exit()\nend()",
+    "a buffer": "import io, os\nclass Out(io.IOBase):\n    said = b''\n"
+    "    def flush(self): os.write(1, self.said)\nout = Out()\nout.said = b'a'",
+    "a finalizer": "class Last:\n    def __del__(self): print('b', told)\ntold = 'c'\n"
+    "last = Last()\nprint('a')",
+    "finalizers": "class Last:\n    def __init__(self, name): self.name = name\n"
+    "    def __del__(self): print(self.name)\na = Last('a')\nb = Last('b')\nb.itself = b\n"
+    "c = [Last('c'), Last('d')]",
+    "what typing keeps": "import typing\nclass Last:\n    def __del__(self): print('a')\n"
+    "def of(x: typing.Optional[Last]): pass\nLast.of = of\nlast = Last()",
+    "a replaced stream": "import io, sys\nclass Last:\n    def __del__(self): print('b')\n"
+    "last = Last()\nprint('a')\nsys.stdout = io.StringIO()",
+}
+
+
+@pytest.mark.parametrize("name", LEFT)
+def test_what_a_script_has_left_open_is_written_at_its_end(run: Run, name: str) -> None:
+    command = [sys.executable, "-c", LEFT[name]]
+    plain = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert "a" in plain.stdout
+    verdict = run(LEFT[name], StdinTest("", plain.stdout))
+    assert verdict.status == "passed", verdict.message
+
+
+def test_what_a_script_leaves_open_by_sys_exit_counts_by_legacy_rules(run: Run) -> None:
+    source = (
+        "import sys\ndef end():\n    out = open(1, 'w')\n    out.write('a')\n    sys.exit(3)\nend()"
+    )
+    assert run(source, StdinTest("", "a", comparison="legacy")).status == "passed"
+    assert run(source, StdinTest("", "a")).status == "exited"
 
 
 def test_a_main_block_does_not_run_before_assertions(run: Run) -> None:

@@ -10,11 +10,13 @@ Each test leaves a line in the report: where its output ends, a blank, a report 
 A program that does not compile leaves one for all of them, which begins with a minus.
 """
 
+import gc
 import io
 import os
 import sys
 from _json import encode_basestring_ascii as quote
 from time import monotonic, process_time
+from types import CodeType
 
 from . import candidate
 
@@ -24,14 +26,29 @@ if TYPE_CHECKING:
 
 # No further test is begun after so much of CPU or wall time: a process of its own is cheap then.
 _SHORT_S = 0.25
-_RUNS = {"scripts": candidate.run_stdin, "calls": candidate.run_call}
-KINDS = frozenset(_RUNS)
+# What takes less CPU time leaves little memory: to collect it would take a quarter more.
+_LIGHT_S = 0.001
 _STREAMS = ("stdin", "stdout", "stderr")
+
+
+def _run_script(code: CodeType, test: "dict[str, Any]") -> candidate.Report:
+    """Fill the input, an empty file until now; its beginning stays where reading begins."""
+    data = memoryview(test["stdin"])
+    offset = 0
+    while offset < len(data):
+        offset += os.pwrite(0, data[offset:], offset)
+    return candidate.run_stdin(code, test)
+
+
+_RUNS = {"scripts": _run_script, "calls": candidate.run_call}
+KINDS = frozenset(_RUNS)
 
 
 def run(kind: str, source: str, extra: "dict[str, Any]") -> None:
     """Run test after test; the caller of this ends the process."""
     run_one, fresh, began = _RUNS[kind], _Fresh(reads=kind == "scripts"), monotonic()
+    if kind == "scripts" and "/dev/" in source:
+        candidate.name_streams()
     try:
         code = candidate.compiled(source)
     except BaseException as error:
@@ -40,13 +57,16 @@ def run(kind: str, source: str, extra: "dict[str, Any]") -> None:
     for number, test in enumerate(extra["tests"]):
         if number and not fresh.again():
             return
+        used = process_time()
         try:
             report = run_one(code, test)
         except BaseException as error:
             report = candidate.describe_end(error)
-            fresh.flush()
+        ended = report[0] in ("completed", "returned")
+        if not ended or process_time() - used > _LIGHT_S:
+            fresh.let_go()
         _write(f"{os.lseek(fresh.kept[1], 0, os.SEEK_CUR)}", report)
-        if report[0] == "memory" or not (extra["clean"] or report[0] in ("completed", "returned")):
+        if report[0] == "memory" or not (extra["clean"] or ended):
             return
         if process_time() > _SHORT_S or monotonic() - began > _SHORT_S:
             return
@@ -70,10 +90,14 @@ class _Fresh:
         self._recursion = sys.getrecursionlimit()
         self._digits = sys.get_int_max_str_digits()
 
-    def flush(self) -> None:
-        """Write what a test that raised has left in its stream: it is not the next one's."""
+    def let_go(self) -> None:
+        """Of what a test has made: its memory, and what it prints last, are not the next one's."""
         try:
-            self._streams["stdout"].flush()
+            for name in ("__main__", "candidate"):
+                sys.modules.pop(name, None)
+            gc.collect()
+            if self._reads:  # what else is printed counts for nothing
+                self._streams["stdout"].flush()
         except BaseException:
             return
 

@@ -28,8 +28,8 @@ class Child:
     """A forked child with its job.
 
     files: what it has as descriptors 0, 1, 2 and, unless a judge calls it, 4. channel: our copy of
-    its descriptor 3, the socket to its judge; -1 if it has none. judge: the other end. job: a file
-    of so many bytes.
+    its descriptor 3, the socket to its judge; -1 if it has none. judge: the other end. job: a file,
+    the last so many bytes of it; a single script's input comes before.
     """
 
     __slots__ = (
@@ -90,7 +90,8 @@ class Children:
             child.judge, child.channel = ours.detach(), theirs.detach()
             child.files = self._null, file(), file()
         else:
-            child.files = file() if kind in SCRIPTS else self._null, file(), file(), file()
+            # A single script's input is its job's file.
+            child.files = file() if kind == "scripts" else self._null, file(), file(), file()
         return child
 
     def fork(self, child: Child) -> int:
@@ -134,16 +135,21 @@ class Children:
         code = 1
         try:
             try:
-                dup2, files, kind = os.dup2, child.files, child.kind
+                dup2, files, kind, begin = os.dup2, child.files, child.kind, 0
                 dup2(files[1], 1)
                 dup2(files[2], 2)
                 if kind == "serve":
                     dup2(child.channel, candidate.CHANNEL)
                 else:
-                    dup2(files[0], 0)
+                    dup2(child.job if kind == "stdin" else files[0], 0)
                     dup2(files[3], candidate.REPORT)
+                if kind == "stdin":
+                    # The caller has written it, so that it may be larger than a program's files.
+                    begin = os.fstat(0).st_size - child.size
                 # The job is for this process alone: what others inherit never held it.
-                job = os.pread(child.job, child.size, 0)
+                job = os.pread(child.job, child.size, begin)
+                if kind == "stdin":
+                    os.ftruncate(0, begin)
                 self.set_up(child.slot, limits, last)
                 _, source, extra = marshal.loads(job)
             except BaseException as error:

@@ -17,6 +17,7 @@ import sys
 from opcode import opmap
 from types import CodeType
 
+from . import kernel
 from .candidate import cut, describe_assertion, text_of
 from .frames import Frames, TooLong, write_frame
 from .link import Closed, Link
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 
 _KEPT = 1 << 20  # characters of tests that are kept compiled for the next sample of their problem
 _ONLY_AST = _ast.PyCF_ONLY_AST
+_MOST_GIVEN = 1 << 30
 _PROF = 2  # ITIMER_PROF: CPU time; its signal ends the process whatever it is doing
 # Names whose use may change the process for the next test.
 _LASTING = frozenset(
@@ -130,6 +132,8 @@ class Judgement:
         if error is self._raised:
             return "exception", self._told
         if isinstance(error, MemoryError):
+            if not self._replied[0]:
+                return "harness_error", "the test ran out of memory; raise Limits.memory_bytes"
             return "memory", "the test ran out of memory with the program's answers"
         if isinstance(error, AssertionError):
             return "wrong", describe_assertion(error, source)
@@ -235,17 +239,21 @@ class Judgement:
         return stand_in
 
     def _ask(self, name: str, arguments: "Any", keywords: "Any") -> "Any":
-        self._replied[0] = 1  # from here on, what becomes of the test may be the candidate's doing
         if self.over:  # the test caught the end and goes on
             raise Over
+        self._replied[0] = self._may_be_its_doing(name)
         try:
             request = self._request(name, arguments, keywords)
         except NotPlain:
             outcome = "wrong" if self._may_be_its_doing(name) else "harness_error"
             text = f"{name} is given what is no plain data; such a test needs judge='shared'"
             raise self._end(outcome, text) from None
-        if len(request) > self._most:
-            raise self._end("output", f"the test gives {name} {len(request)} bytes")
+        # What is small enough to come back is small enough to go over.
+        if len(request) > self._most and len(request) > (most := _most_given()):
+            outcome = "output" if self._may_be_its_doing(name) else "harness_error"
+            text = f"the test gives {name} {len(request)} bytes, and may give {most}: a sixteenth"
+            raise self._end(outcome, f"{text} of Limits.memory_bytes; raise that")
+        self._replied[0] = 1  # from here on, what becomes of the test may be the candidate's doing
         try:
             write_frame(self._fd, request)
         except OSError:
@@ -272,6 +280,11 @@ class Judgement:
 
     def _decode(self, text: str) -> "Any":
         return decode(text)
+
+
+def _most_given() -> int:
+    """Bytes that go over to a program in one call: with room for what it makes of them."""
+    return min(kernel.limit(kernel.RLIMIT_AS)[0] // 16, _MOST_GIVEN)
 
 
 def _parsed(text: str) -> object:

@@ -21,6 +21,7 @@ _POOL, _POOL_HEAD, _ALIGNED, _SMALLEST_LARGE = 1 << 14, 48, 16, 513
 _LONG = 1_000_000  # no number that Python keeps
 _LARGE = [1 << bits for bits in range(16, 10, -1)]
 _MOST_HELD = 1 << 18  # bytes of one size
+_ARENA_MAX = -8  # M_ARENA_MAX of malloc.h
 _CALLS: "list[Any]" = [("work", ([1.0, 2.0],), {}), ("Thing", ("a",), {}), ("lost", None, None)]
 # Compiles and runs a bit of everything: what is built at first use is built before the fork.
 _EXERCISE = '''
@@ -95,12 +96,11 @@ def prepare(plan: "dict[str, Any]") -> None:
         builtins[name] = Quitter(name, "Ctrl-D (i.e. EOF)")
     kernel.limit(kernel.RLIMIT_CORE, (0, 0))
     _set_thread_stack()
+    _share_heap()
 
 
 def _set_thread_stack(size: int = 8 << 20) -> None:
     """Threads get 8 MiB, not the main thread's limit, or a few would fill the address space."""
-    import ctypes
-
     library = ctypes.CDLL(None)
     if not hasattr(library, "pthread_setattr_default_np"):
         return
@@ -108,6 +108,16 @@ def _set_thread_stack(size: int = 8 << 20) -> None:
     library.pthread_attr_init(attributes)
     library.pthread_attr_setstacksize(attributes, ctypes.c_size_t(size))
     library.pthread_setattr_default_np(attributes)
+
+
+def _share_heap() -> None:
+    """Threads share one heap: the C library would map 64 MiB for each of up to 8 a processor.
+
+    Those of uid 0, whom no limit on threads holds, have 8, as on one processor: then memory does.
+    """
+    library = ctypes.CDLL(None)
+    if hasattr(library, "mallopt"):
+        library.mallopt(_ARENA_MAX, 1 if os.getuid() else 8)
 
 
 def exercise() -> None:

@@ -68,10 +68,11 @@ def judged(source: str, test: AssertTest, left_out: frozenset[str], limits: Limi
 
 def scored(source: str, test: Test, left_out: frozenset[str], limits: Limits) -> str:
     """What becomes of a test that is judged by a report: a status, or "lost: ..."."""
-    fds = {number: os.memfd_create("file") for number in (0, 1, 2, candidate.REPORT)}
     job, size = job_file(source, test)
-    kind, _, extra = marshal.loads(os.pread(job, size, 0))
-    os.close(job)
+    begin = os.fstat(job).st_size - size
+    kind, _, extra = marshal.loads(os.pread(job, size, begin))
+    os.ftruncate(job, begin)  # a script's input
+    fds = {0: job, **{number: os.memfd_create("file") for number in (1, 2, candidate.REPORT)}}
     program = _forked(lambda: _candidate(kind, source, extra, fds), _CANDIDATES_ROOM)
     exit_code = _end(program, within_s=_GIVEN_UP_S)
     told = _told_by(lambda: _score(test, exit_code, fds, left_out, limits))
