@@ -156,8 +156,10 @@ def test_a_child_only_names_itself_with_prctl(both: Machine) -> None:
     assert allowed == {15, 16}
 
 
-def test_a_child_makes_neither_process_nor_filter_nor_memory_file(both: Machine) -> None:
-    for name in ("fork", "seccomp", "memfd_create"):
+def test_a_child_makes_neither_process_nor_filter_nor_memory_file_nor_message(
+    both: Machine,
+) -> None:
+    for name in ("fork", "seccomp", "memfd_create", "sendmsg"):
         if name in both.numbers:
             assert both.child(name) == filters.DENY
             assert both.zygote(name) == filters.ALLOW
@@ -203,7 +205,7 @@ def test_the_guards_name_calls_that_exist() -> None:
 
 
 def test_a_child_filter_is_short(machine: str) -> None:
-    assert len(filters.child_filter(machine, PID, True)) <= 26
+    assert len(filters.child_filter(machine, PID, True)) <= 27
 
 
 def test_the_pid_is_found_and_patched(machine: str) -> None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import socket
 import sys
 from collections.abc import Iterator
+from typing import Any, cast
 
 import pytest
 
@@ -46,6 +48,36 @@ def test_messages_arrive_in_order_each_with_its_own_descriptors(pair: Pair) -> N
             os.close(fds[1])
     os.close(read_end)
     os.close(write_end)
+
+
+class _Full:
+    """A socket that for a while sends no descriptors: its user has too many under way."""
+
+    def __init__(self, sock: socket.socket, times: int) -> None:
+        self._sock, self._times = sock, times
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._sock, name)
+
+    def sendmsg(self, *given: Any) -> int:
+        self._times -= 1
+        if self._times >= 0:
+            raise OSError(errno.ETOOMANYREFS, "too many references")
+        return self._sock.sendmsg(*given)
+
+
+def test_too_many_descriptors_under_way_are_waited_for(pair: Pair) -> None:
+    ours, theirs = pair
+    ours.sock = cast("Any", _Full(ours.sock, 3))
+    ours.send(("one",), os.open(os.devnull, os.O_RDONLY))
+    for _ in range(3):
+        assert ours.pending and theirs.receive() == []
+        ours.flush()
+    if ours.gathers:
+        ours.flush()
+    [(what, (fd,))] = theirs.receive()
+    assert what == "one" and not ours.pending
+    os.close(fd)
 
 
 def test_what_is_gathered_waits_for_its_flush() -> None:

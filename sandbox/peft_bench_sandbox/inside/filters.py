@@ -164,6 +164,8 @@ def zygote_filter(
 def child_filter(machine: str, pid: int, metadata: bool, freed: Iterable[str] = ()) -> Code:
     """What a program may not do beyond the zygote's filter: no process, no signal but to itself.
 
+    Nor a message with descriptors: what is under way in sockets is counted for a user, who is the
+    zygote's as well, and it can be more than one may have before any other of his is refused.
     Changing a mode by path is left out and told to have succeeded, since the path could lead into
     a sibling's directory; through a descriptor it works. Without metadata the other filter refuses
     all of it (and must not be contradicted: of two errors the later filter's counts), as it does
@@ -177,7 +179,7 @@ def child_filter(machine: str, pid: int, metadata: bool, freed: Iterable[str] = 
         ("clone", thread),
         ("kill tgkill", itself),
         ("prctl", _one_of(0, _PR_NAMES, DENY)),
-        ("fork seccomp memfd_create", deny),
+        ("fork seccomp memfd_create sendmsg", deny),
         ("chmod fchmodat" if metadata else "", pretend),
     ]
     tests: list[tuple[int, int]] = []  # (number, where its code begins in the tail)

@@ -7,7 +7,9 @@ write to comes this way (see plain.py for that).
 
 import marshal
 import os
+import time
 from _socket import SCM_RIGHTS, SOL_SOCKET, socket
+from errno import ETOOMANYREFS
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -17,6 +19,7 @@ _CHUNK = 1 << 14
 _INT = 4
 _CLOEXEC = 0x40000000  # MSG_CMSG_CLOEXEC: a descriptor is not for processes the caller starts
 _MOST_FDS = 64
+_NAP_S = 0.002  # while a user's sockets hold all the descriptors that they may
 _ROOM = _MOST_FDS * 24  # ancillary data for so many descriptors a read
 
 
@@ -71,7 +74,10 @@ class Link:
             except BlockingIOError:
                 return
             except OSError as error:
-                raise Closed(str(error)) from error
+                if error.errno != ETOOMANYREFS:
+                    raise Closed(str(error)) from error
+                time.sleep(_NAP_S)  # the socket itself would take it at once
+                return
             if sent < len(view):
                 self._out[0] = (view[sent:], ())
             else:

@@ -53,6 +53,7 @@ GUARDS: dict[str, tuple[str, str, str, str]] = {
     ),
     "ipc": (_SYSTEM_V, "", "ipc namespace", ""),
     "memory files": ("", "memfd_create", "", ""),
+    "messages": ("", "sendmsg", "", ""),
     "kernel": (_KERNEL, "", "", ""),
     "filters": ("", "seccomp", "", ""),
     "special files": ("mknod mknodat", "", "", ""),
