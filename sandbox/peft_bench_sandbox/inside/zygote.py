@@ -107,7 +107,11 @@ class Zygote:
         """Do as the caller says."""
         what = message[0]
         if what == "run":
-            self._queue.append(message)
+            if message[-1]:
+                self._queue.append(message)
+            else:
+                text = "the sandbox could not start a run: it has too many files open"
+                self.link.send(("error", message[1], text))
         elif self.hosts is not None:
             (self.hosts.start if what == "host" else self.hosts.kill)(*message[1:-1])
 
