@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import textwrap
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -52,6 +53,12 @@ def passed(count: int) -> str:
 @pytest.mark.parametrize("hard", [0, 256], ids=["soft", "hard"])
 def test_programs_that_sleep_are_no_more_than_there_are_descriptors_for(hard: int) -> None:
     assert told(150, 256, hard, test=ASSERT, sleep=0.5) == passed(150)
+
+
+def test_a_zygote_with_few_descriptors_has_fewer_children_and_lives() -> None:
+    began = time.monotonic()
+    assert told(150, 256, 256, test=STDIN, sleep=0.3) == passed(150)
+    assert time.monotonic() - began < 30  # one by one: over 45 s
 
 
 def test_a_run_whose_descriptors_are_lost_is_run_again() -> None:
