@@ -165,7 +165,7 @@ class Engine:
         try:
             job, size = job_file(program.source, *run.of, clean=run.work.clean)
         except OSError as error:
-            self.failed(run, f"the sandbox could not tell a run its job: {error}")
+            self.short_of_files(run, f"the sandbox could not tell a run its job: {error}")
             return
         candidates.runs[run.number] = run
         if run.files:
@@ -216,7 +216,7 @@ class Engine:
         if what == "started":
             run = owner.runs[number]
             if not fds:
-                self.failed(run, f"the socket to its program is lost: {_TOO_MANY}")
+                self.short_of_files(run, f"the socket to its program is lost: {_TOO_MANY}")
             if run.failed:
                 for fd in fds:
                     os.close(fd)
@@ -232,7 +232,7 @@ class Engine:
             *seen, sizes = told
             assert isinstance(sizes, dict)
             if any(sizes.values()) and not fds:
-                self.failed(run, f"what its program has left is lost: {_TOO_MANY}")
+                self.short_of_files(run, f"what its program has left is lost: {_TOO_MANY}")
                 return
             left = read_left(sizes, fds, self._setting.limits)
             run.ended = Ended(*seen, **left)  # type: ignore[arg-type]
@@ -286,6 +286,15 @@ class Engine:
                 self._again.append(Run(self._number, run.work, (place,), run.attempt + 1))
             else:
                 run.work.results[place] = result
+
+    def short_of_files(self, run: Run, message: str) -> None:
+        """Others of this process have taken what was counted on: from now on with half as much."""
+        under_way = sum(len(each.runs) for each in self._candidates)
+        self._room.runs = max(self._width, min(self._room.runs, under_way // 2))
+        self._window = max(1, min(self._window, self._room.runs // self._width))
+        for each in self._candidates:
+            each.window = min(each.window, self._room.runs // self._width)
+        self.failed(run, message)
 
     def failed(self, run: Run, message: str) -> None:
         """The sandbox failed on this run: try it once more, alone."""

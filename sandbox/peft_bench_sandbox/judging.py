@@ -7,6 +7,7 @@ import signal
 import socket
 import time
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -31,6 +32,9 @@ class Listener(Protocol):
 
     def failed(self, run: Run, message: str) -> None:
         """The sandbox failed on this run."""
+
+    def short_of_files(self, run: Run, message: str) -> None:
+        """So it did, for this process has too many files open."""
 
 
 @dataclass(eq=False, slots=True)
@@ -145,7 +149,8 @@ class Judges:
             number, _, fds = rest
             assert isinstance(number, int) and isinstance(fds, tuple)
             if not fds:  # it notices, and ends
-                self._no_host(number, "the socket to its judge is lost: too many files are open")
+                text = "the socket to its judge is lost: this process has too many files open"
+                self._no_host(number, text, self._listener.short_of_files)
                 return
             host = Host(number, Link(socket.socket(fileno=fds[0]), gathers=True))
             self._hosts[number] = host
@@ -160,7 +165,7 @@ class Judges:
         elif what == "no host":
             number = rest[0]
             assert isinstance(number, int)
-            self._no_host(number, str(rest[1]))
+            self._no_host(number, str(rest[1]), self._listener.failed)
         elif what == "gone":
             number, exit_code, replied, _ = rest
             gone = self._hosts.get(number) if isinstance(number, int) else None
@@ -169,16 +174,16 @@ class Judges:
                 self._hear_out(gone)
                 self._host_gone(gone, exit_code, bool(replied))
 
-    def _no_host(self, number: int, message: str) -> None:
+    def _no_host(self, number: int, message: str, tell: Callable[[Run, str], None]) -> None:
         """A judge could not be had. A run that waited for it would use up its time."""
         if number in self._reserved:
             if (run := self._reserved[number]) is not None:
-                self._listener.failed(run, message)
+                tell(run, message)
             del self._reserved[number]
             return
         self._starting -= 1
         if len(self._waiting) > self._starting:
-            self._listener.failed(self._waiting[0], message)
+            tell(self._waiting[0], message)
 
     def lost(self, message: str) -> None:
         """The zygote is gone, and its judges with it."""
