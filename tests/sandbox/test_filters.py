@@ -112,10 +112,11 @@ def test_ioctl_knows_six_requests(both: Machine) -> None:
     assert both.child("ioctl", 1, _HIGH | 0x5401) == filters.ALLOW
 
 
-def test_fcntl_sends_no_signals(both: Machine) -> None:
-    for command in (8, 10, 15, 1024, 1026, 1031):  # SETOWN SETSIG SETOWN_EX SETLEASE NOTIFY PIPE_SZ
+def test_fcntl_sends_no_signals_and_leaves_no_locks(both: Machine) -> None:
+    # SETOWN SETSIG SETOWN_EX SETLEASE NOTIFY PIPE_SZ, OFD_GETLK OFD_SETLK OFD_SETLKW
+    for command in (8, 10, 15, 1024, 1026, 1031, 36, 37, 38):
         assert both.child("fcntl", 0, command) == filters.DENY
-    for command in (0, 1, 2, 3, 4, 6, 1030):
+    for command in (0, 1, 2, 3, 4, 5, 6, 7, 1030):
         assert both.child("fcntl", 0, command) == filters.ALLOW
 
 

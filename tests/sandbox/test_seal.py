@@ -320,6 +320,7 @@ ATTACKS: list[tuple[str, str, list[str]]] = [
         "import socket; a, b = socket.socketpair(); socket.send_fds(a, [b'x'], [0])",
         [],
     ),
+    ("locks", "import fcntl; fcntl.fcntl(os.open('/dev/null', 2), 37, bytes(32))", []),
     ("kernel", "call('unshare', 0x200)", []),
     ("kernel", "call('keyctl', 0, -3, 1)", []),
     ("kernel", "call('io_uring_setup', 0, 0)", []),

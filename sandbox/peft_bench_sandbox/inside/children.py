@@ -145,9 +145,9 @@ class Children:
     ) -> None:
         """In the child: seal, read the job, run the candidate. Never returns.
 
-        Every object touched here is a page copied: few steps, none of them general. Standard input
-        is the zygote's own, the null device, where a kind has nothing to read. last, leave: only
-        an exercise gives others.
+        Every object touched here is a page copied: few steps, none of them general. Where a kind
+        has nothing to read, it opens the null device for itself: what is done to one that others
+        have open as well, these could see. last, leave: only an exercise gives others.
         """
         code = 1
         try:
@@ -155,10 +155,14 @@ class Children:
                 dup2, files, kind = os.dup2, child.files, child.kind
                 dup2(files[1], 1)
                 dup2(files[2], 2)
+                if files[0] != self._null:
+                    dup2(files[0], 0)
+                elif self._closes:
+                    os.close(0)
+                    os.open("/dev/null", os.O_RDONLY)  # the lowest that is free
                 if kind == "serve":
                     dup2(child.channel, candidate.CHANNEL)
                 else:
-                    dup2(files[0], 0)
                     dup2(files[3], candidate.REPORT)
                 # The job is for this process alone: what others inherit never held it.
                 job = os.pread(child.job, child.size, 0)

@@ -60,9 +60,10 @@ _CLONE_NEW = 0x7E020000  # every CLONE_NEW* bit that clone(2) takes
 _CLONE_THREAD = 0x00010000
 _IOCTL = (0x5401, 0x5413, 0x541B, 0x5421, 0x5450, 0x5451)
 """TCGETS TIOCGWINSZ FIONREAD FIONBIO FIONCLEX FIOCLEX"""
-_FCNTL = (0, 1, 2, 3, 4, 5, 6, 7, 36, 37, 38, 1030, 1032, 1034)
-"""Duplicates, flags and locks. Not F_SETOWN and F_SETSIG, which send any signal to anyone, and
-not F_SETPIPE_SZ and F_SETLEASE."""
+_FCNTL = (0, 1, 2, 3, 4, 5, 6, 7, 1030, 1032, 1034)
+"""Duplicates, flags and locks. Not F_SETOWN and F_SETSIG, which send any signal to anyone, not
+F_SETPIPE_SZ and F_SETLEASE, and not F_OFD_SETLK: a lock of an open file and not of a process stays
+on what the next program is given."""
 _AF_UNIX, _SOCK_STREAM, _SOCK_FLAGS = 1, 1, 0x80800
 _PR_NAMES = (15, 16)  # PR_SET_NAME, PR_GET_NAME
 

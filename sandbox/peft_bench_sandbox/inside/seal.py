@@ -54,6 +54,7 @@ GUARDS: dict[str, tuple[str, str, str, str]] = {
     "ipc": (_SYSTEM_V, "", "ipc namespace", ""),
     "memory files": ("", "memfd_create", "", ""),
     "messages": ("", "sendmsg", "", ""),
+    "locks": ("fcntl", "", "", ""),
     "kernel": (_KERNEL, "", "", ""),
     "filters": ("", "seccomp", "", ""),
     "special files": ("mknod mknodat", "", "", ""),
