@@ -21,6 +21,7 @@ import marshal
 import re
 import sys
 from collections.abc import Iterator, Sequence
+from itertools import pairwise
 
 from .jsonlike import plain_json
 from .score import Ended, Result, kind_of, score_test
@@ -44,7 +45,8 @@ _TELLING = (
 _WORD = re.compile(r"[A-Za-z_]\w*")
 # `__name__` and `__init__`-like methods are every program's; `__builtins__` and the like are not.
 _PRIVATE = re.compile(r"__(?:builtins|dict|class|globals|subclasses|import|loader|spec)__")
-_ASSIGNED = re.compile(rf"\b(?!sys\.std)(?:{'|'.join(_STATELESS)})(?:\.\w+)+\s*=(?!=)")
+# What is assigned to, names and dots; each part of a text is gone over once, however hostile it is.
+_ASSIGNED = re.compile(r"(?<![\w.])([\w.]++)\s*+=(?!=)")
 
 
 def grouped(program: Program) -> Iterator[tuple[int, ...]]:
@@ -71,7 +73,18 @@ def leaves_nothing(source: str) -> bool:
     means to can only make its own tests fail.
     """
     words = set(_WORD.findall(source))
-    return not (words & _TELLING or _PRIVATE.search(source) or _ASSIGNED.search(source))
+    if words & _TELLING or _PRIVATE.search(source):
+        return False
+    return not any(map(_in_module, _ASSIGNED.findall(source)))
+
+
+def _in_module(target: str) -> bool:
+    """Whether `a.b.c` is something in a module; sys.stdout and its like are put back."""
+    parts = target.rpartition("..")[2].split(".")
+    return parts[-1] != "" and any(
+        owner in _STATELESS and not (owner == "sys" and inner.startswith("std"))
+        for owner, inner in pairwise(parts)
+    )
 
 
 def score_batch(

@@ -14,6 +14,7 @@ from collections.abc import Generator, Iterable
 from dataclasses import dataclass, field
 
 from .batch import grouped, leaves_nothing, score_batch
+from .descriptors import Room
 from .judging import Host, Judges
 from .runs import Run, Work, job_file
 from .score import Ended, Result, read_left, score_program, score_test
@@ -22,12 +23,13 @@ from .types import Program, SandboxUnavailable, Status, Verdict
 from .worker import Setting, Zygote, unsealed
 
 _WINDOW = 16  # runs with a zygote beyond those asleep: enough to keep it busy
-_MOST_ASLEEP = 256 - _WINDOW  # a zygote has 256 children at most; what it has beyond waits for them
+_MOST = 256  # a zygote has so many children at most; what it has beyond waits for them
 # Runs whose judges need one of 256 directories. One that waited for it would use up its wall limit.
 _MOST_FILED = 240
 _AHEAD = 4096  # programs begun before the oldest that is not done
 _AHEAD_BYTES = 64 << 20
 _ATTEMPTS = 2
+_TOO_MANY = "this process has too many files open"
 _NO_THREAD = "can't start new thread"  # Python's words
 _POLL_S = 1.0
 
@@ -37,8 +39,8 @@ class _Candidates:
     """A zygote of candidates, the runs it has, and how many it may have."""
 
     zygote: Zygote
+    window: int
     runs: dict[int, Run] = field(default_factory=dict)
-    window: int = _WINDOW
 
 
 class Engine:
@@ -46,7 +48,9 @@ class Engine:
 
     def __init__(self, setting: Setting, width: int, *, strong: bool) -> None:
         self._setting = setting
-        self._width = width
+        self._room = Room(width, _MOST)
+        self._width = self._room.width
+        self._window = max(1, min(_WINDOW, self._room.runs // self._width))
         self._strong = strong
         self._board = Switchboard()
         self._judges = Judges(setting, self._board, self)
@@ -104,6 +108,7 @@ class Engine:
         for candidates in self._candidates:
             candidates.zygote.close()
         self._board.close()
+        self._room.close()
 
     # Out
 
@@ -150,14 +155,18 @@ class Engine:
 
     def _ensure(self, place: int) -> _Candidates:
         if place == len(self._candidates):
-            candidates = _Candidates(Zygote(self._setting))
+            candidates = _Candidates(Zygote(self._setting), self._window)
             self._candidates.append(candidates)
             self._board.add(candidates.zygote.link, candidates)
         return self._candidates[place]
 
     def _send(self, run: Run, candidates: _Candidates) -> None:
         program = run.work.program
-        job, size = job_file(program.source, *run.of, clean=run.work.clean)
+        try:
+            job, size = job_file(program.source, *run.of, clean=run.work.clean)
+        except OSError as error:
+            self.short_of_files(run, f"the sandbox could not tell a run its job: {error}")
+            return
         candidates.runs[run.number] = run
         if run.files:
             self._filed.add(run)
@@ -200,28 +209,40 @@ class Engine:
             asleep = rest[0]
             assert isinstance(asleep, int)
             if owner.window:  # else a run is being tried again, alone
-                owner.window = _WINDOW + min(3 * asleep, _MOST_ASLEEP)
+                owner.window = min(self._window + 3 * asleep, _MOST, self._left_for(owner))
             return
         number, *told, fds = rest
         assert isinstance(number, int) and isinstance(fds, tuple)
         if what == "started":
             run = owner.runs[number]
+            if not fds:
+                self.short_of_files(run, f"the socket to its program is lost: {_TOO_MANY}")
             if run.failed:
-                os.close(fds[0])
+                for fd in fds:
+                    os.close(fd)
                 return
             [run.channel] = fds
             self._judges.judge(run)
             return
         run = owner.runs.pop(number)
-        owner.window = max(_WINDOW, min(owner.window, len(owner.runs) + _WINDOW))
+        owner.window = max(self._window, min(owner.window, len(owner.runs) + self._window))
         if what == "error":
             self.failed(run, str(told[0]))
         else:
             *seen, sizes = told
             assert isinstance(sizes, dict)
+            if any(sizes.values()) and not fds:
+                self.short_of_files(run, f"what its program has left is lost: {_TOO_MANY}")
+                return
             left = read_left(sizes, fds, self._setting.limits)
             run.ended = Ended(*seen, **left)  # type: ignore[arg-type]
             self.judged(run)
+
+    def _left_for(self, owner: _Candidates) -> int:
+        """How many runs a zygote may have, so that there are descriptors enough for all."""
+        others = [each.window for each in self._candidates if each is not owner]
+        others += [0] * (self._width - 1 - len(others))
+        return max(self._window, self._room.runs - sum(max(self._window, its) for its in others))
 
     def _lost(self, owner: _Candidates | Zygote) -> None:
         """A zygote is gone; it is replaced when there is need."""
@@ -265,6 +286,15 @@ class Engine:
                 self._again.append(Run(self._number, run.work, (place,), run.attempt + 1))
             else:
                 run.work.results[place] = result
+
+    def short_of_files(self, run: Run, message: str) -> None:
+        """Others of this process have taken what was counted on: from now on with half as much."""
+        under_way = sum(len(each.runs) for each in self._candidates)
+        self._room.runs = max(self._width, min(self._room.runs, under_way // 2))
+        self._window = max(1, min(self._window, self._room.runs // self._width))
+        for each in self._candidates:
+            each.window = min(each.window, self._room.runs // self._width)
+        self.failed(run, message)
 
     def failed(self, run: Run, message: str) -> None:
         """The sandbox failed on this run: try it once more, alone."""

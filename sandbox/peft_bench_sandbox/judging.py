@@ -7,6 +7,7 @@ import signal
 import socket
 import time
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -31,6 +32,9 @@ class Listener(Protocol):
 
     def failed(self, run: Run, message: str) -> None:
         """The sandbox failed on this run."""
+
+    def short_of_files(self, run: Run, message: str) -> None:
+        """So it did, for this process has too many files open."""
 
 
 @dataclass(eq=False, slots=True)
@@ -144,6 +148,10 @@ class Judges:
         if what == "host":
             number, _, fds = rest
             assert isinstance(number, int) and isinstance(fds, tuple)
+            if not fds:  # it notices, and ends
+                text = "the socket to its judge is lost: this process has too many files open"
+                self._no_host(number, text, self._listener.short_of_files)
+                return
             host = Host(number, Link(socket.socket(fileno=fds[0]), gathers=True))
             self._hosts[number] = host
             self._board.add(host.link, host)
@@ -157,14 +165,7 @@ class Judges:
         elif what == "no host":
             number = rest[0]
             assert isinstance(number, int)
-            if number in self._reserved:
-                if (run := self._reserved[number]) is not None:
-                    self._listener.failed(run, str(rest[1]))
-                del self._reserved[number]
-                return
-            self._starting -= 1
-            if not self._hosts and self._waiting:
-                self._listener.failed(self._waiting[0], str(rest[1]))
+            self._no_host(number, str(rest[1]), self._listener.failed)
         elif what == "gone":
             number, exit_code, replied, _ = rest
             gone = self._hosts.get(number) if isinstance(number, int) else None
@@ -172,6 +173,17 @@ class Judges:
                 assert isinstance(exit_code, int)
                 self._hear_out(gone)
                 self._host_gone(gone, exit_code, bool(replied))
+
+    def _no_host(self, number: int, message: str, tell: Callable[[Run, str], None]) -> None:
+        """A judge could not be had. A run that waited for it would use up its time."""
+        if number in self._reserved:
+            if (run := self._reserved[number]) is not None:
+                tell(run, message)
+            del self._reserved[number]
+            return
+        self._starting -= 1
+        if len(self._waiting) > self._starting:
+            tell(self._waiting[0], message)
 
     def lost(self, message: str) -> None:
         """The zygote is gone, and its judges with it."""

@@ -80,5 +80,16 @@ def _as_sets(lines: list[list[str]]) -> set[frozenset[str]]:
     return {frozenset(words) for words in lines}
 
 
-def _as_rounded_sets(lines: list[list[str]]) -> set[frozenset[float]]:
-    return {frozenset(round(float(word), _DECIMALS) for word in words) for words in lines}
+def _as_rounded_sets(lines: list[list[str]]) -> set[frozenset[str]]:
+    return {frozenset(map(_rounded, words)) for words in lines}
+
+
+def _rounded(word: str) -> str:
+    """A number rounded, as text: whoever prints may choose numbers whose hashes all collide.
+
+    Raises: ValueError: it is no number, or the one that is equal to none.
+    """
+    value = round(float(word), _DECIMALS) + 0.0  # there is one zero
+    if math.isnan(value):
+        raise ValueError("nothing is equal to it")
+    return repr(value)

@@ -14,7 +14,8 @@ OUTCOMES = {
     "call": ("returned", "wrong", "output", "exited", "memory", "exception"),
     "shared": ("completed", "wrong", "exited", "memory", "exception"),
 }
-_STRING = re.compile(r'"(?:[^"\\]|\\.)*"')
+# Written so that no text makes it go back over itself: a string that does not end goes to the end.
+_STRING = re.compile(r'"(?:[^"\\]|\\.)*+\\?"?', re.DOTALL)
 _BRACKET = re.compile(r"[\[\]{}]")
 
 

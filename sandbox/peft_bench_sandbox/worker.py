@@ -61,13 +61,16 @@ class Zygote:
     """
 
     def __init__(self, setting: Setting, *, candidates: bool = True) -> None:
-        ours, theirs = socket.socketpair()
-        self._words: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - see close()
-        # Where programs run if there is neither a root of their own nor anything that forbids
-        # them to write: not in the caller's folder, and not in "/".
-        self._folder, self._lock = make()
-        with theirs:
+        with contextlib.ExitStack() as undo:
             try:
+                ours, theirs = (undo.enter_context(end) for end in socket.socketpair())
+                self._words: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - see close()
+                undo.callback(self._words.close)
+                # Where programs run if there is neither a root of their own nor anything that
+                # forbids them to write: not in the caller's folder, and not in "/".
+                self._folder, self._lock = make()
+                undo.callback(os.close, self._lock)
+                undo.callback(remove, self._folder)
                 self.process = subprocess.Popen(
                     _command(setting.limits, theirs.fileno()),
                     stdin=subprocess.DEVNULL,
@@ -79,11 +82,9 @@ class Zygote:
                     pass_fds=(theirs.fileno(), *_inherited(setting)),
                 )
             except OSError as error:
-                ours.close()
-                self._words.close()
-                remove(self._folder)
-                os.close(self._lock)
                 raise SandboxUnavailable(f"the sandbox's process did not start: {error}") from error
+            undo.pop_all()
+            theirs.close()
         self.link = Link(socket.socket(fileno=ours.detach()), gathers=True)
         self.layers: dict[str, str] | None = None
         self.since = time.monotonic()

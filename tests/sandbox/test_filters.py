@@ -112,10 +112,11 @@ def test_ioctl_knows_six_requests(both: Machine) -> None:
     assert both.child("ioctl", 1, _HIGH | 0x5401) == filters.ALLOW
 
 
-def test_fcntl_sends_no_signals(both: Machine) -> None:
-    for command in (8, 10, 15, 1024, 1026, 1031):  # SETOWN SETSIG SETOWN_EX SETLEASE NOTIFY PIPE_SZ
+def test_fcntl_sends_no_signals_and_leaves_no_locks(both: Machine) -> None:
+    # SETOWN SETSIG SETOWN_EX SETLEASE NOTIFY PIPE_SZ, OFD_GETLK OFD_SETLK OFD_SETLKW
+    for command in (8, 10, 15, 1024, 1026, 1031, 36, 37, 38):
         assert both.child("fcntl", 0, command) == filters.DENY
-    for command in (0, 1, 2, 3, 4, 6, 1030):
+    for command in (0, 1, 2, 3, 4, 5, 6, 7, 1030):
         assert both.child("fcntl", 0, command) == filters.ALLOW
 
 
@@ -156,8 +157,10 @@ def test_a_child_only_names_itself_with_prctl(both: Machine) -> None:
     assert allowed == {15, 16}
 
 
-def test_a_child_makes_neither_process_nor_filter_nor_memory_file(both: Machine) -> None:
-    for name in ("fork", "seccomp", "memfd_create"):
+def test_a_child_makes_neither_process_nor_filter_nor_memory_file_nor_message(
+    both: Machine,
+) -> None:
+    for name in ("fork", "seccomp", "memfd_create", "sendmsg"):
         if name in both.numbers:
             assert both.child(name) == filters.DENY
             assert both.zygote(name) == filters.ALLOW
@@ -203,7 +206,7 @@ def test_the_guards_name_calls_that_exist() -> None:
 
 
 def test_a_child_filter_is_short(machine: str) -> None:
-    assert len(filters.child_filter(machine, PID, True)) <= 26
+    assert len(filters.child_filter(machine, PID, True)) <= 27
 
 
 def test_the_pid_is_found_and_patched(machine: str) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from peft_bench_sandbox import AssertTest, Limits, Program, Verdict
+from peft_bench_sandbox.pool import run_programs
 
 Run = Callable[..., Verdict]
 ONE = "def f(): return 1"
@@ -205,6 +206,26 @@ def test_a_test_that_computes_for_ever_is_the_programs_doing_after_an_answer(run
     endless = "while True: pass"
     assert status(run, ONE, f"f()\n{endless}", **TIGHT).startswith("cpu")
     assert status(run, ONE, endless, **TIGHT).startswith("harness_error")
+
+
+def test_a_program_that_speaks_byte_by_byte_has_the_judge_to_itself_for_a_moment_only() -> None:
+    # Each byte with a descriptor, so that the judge reads it alone: reading costs more than saying.
+    size = 1 << 20
+    source = f"""
+import socket, time
+end = socket.socket(fileno=3)
+end.send(({size}).to_bytes(4, 'little'))
+sent = 0
+while sent < {size}:
+    try: sent += socket.send_fds(end, [b'x'], [0])
+    except OSError as error:
+        if error.errno != 109: raise  # too many are under way
+        time.sleep(0.0001)
+def f(): return 1"""
+    program = Program("drip", source, (AssertTest("assert f() == 1"),))
+    [verdict] = run_programs([program], limits=Limits(cpu_s=1.0), without={"messages"})
+    assert (verdict.status, verdict.passed) == ("exited", 0), verdict
+    assert "parts" in verdict.message and verdict.cpu_s < 0.5, verdict
 
 
 def test_a_test_that_sleeps_is_ended(run: Run) -> None:

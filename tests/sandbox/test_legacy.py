@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from typing import Any
 
@@ -14,6 +15,7 @@ from peft_bench_sandbox.legacy import (
     FIRST_ELEMENT,
     ROUNDED_SETS,
     SETS,
+    _as_rounded_sets,
     accept_stdout,
     accept_value,
 )
@@ -124,6 +126,19 @@ def test_a_call_is_unwrapped_only_when_asked(run: Run) -> None:
     assert verdict.status == "passed" and verdict.lenient == ((1, FIRST_ELEMENT),)
     exits = run("def f(x): raise SystemExit", CallTest("f", [None], [None], "legacy"))
     assert exits.status == "exited"
+
+
+def test_numbers_chosen_for_their_hashes_do_not_collide() -> None:
+    # n and n * 2**61 have one hash; compared one by one, a megabyte of such lines takes its square.
+    pairs = [(str(n), str(n << 61)) for n in range(1, 11)]
+    lines = [list(words) for words in itertools.product(*pairs)]
+    assert len({hash(frozenset(map(float, words))) for words in lines}) == 1
+    assert len({hash(words) for words in _as_rounded_sets(lines)}) > len(lines) // 2
+
+
+def test_there_is_one_zero_and_what_is_no_number_is_equal_to_nothing() -> None:
+    assert accept_stdout("0.0001 5", "5 -0.0001") == ROUNDED_SETS
+    assert accept_stdout("nan 5.0", "5 NaN") is None
 
 
 @pytest.mark.parametrize("value", ["old", 7, None, ["legacy"]])

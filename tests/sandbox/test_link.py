@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import socket
 import sys
 from collections.abc import Iterator
+from typing import Any, cast
 
 import pytest
 
@@ -46,6 +48,87 @@ def test_messages_arrive_in_order_each_with_its_own_descriptors(pair: Pair) -> N
             os.close(fds[1])
     os.close(read_end)
     os.close(write_end)
+
+
+@pytest.mark.parametrize("free", range(7))
+@pytest.mark.parametrize("in_parts", [False, True], ids=["whole", "in parts"])
+def test_descriptors_that_are_lost_are_told_and_the_next_ones_are_right(
+    free: int, in_parts: bool
+) -> None:
+    import resource
+
+    ours, theirs = (Link(end, gathers=True) for end in socket.socketpair())
+    # The first may not be sent whole: its end then goes with the others, which bring descriptors.
+    ours.send(("long", "x" * (1_000_000 if in_parts else 1)))
+    ours.flush()
+    sizes = [0, 2, 0, 1, 3, 0]
+    for number, size in enumerate(sizes):
+        ours.send((number,), *(os.open(os.devnull, os.O_RDONLY) for _ in range(size)))
+    got = []
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if in_parts:
+        for _ in range(5):
+            assert theirs.receive() == []
+    ours.flush()  # all descriptors, but not all bytes
+    assert ours.pending == in_parts
+    lowest = os.open(os.devnull, os.O_RDONLY)
+    os.close(lowest)
+    held = [os.open(os.devnull, os.O_RDONLY) for _ in range(free)]
+    top = (held[-1] if held else lowest - 1) + 1
+    for fd in held:
+        os.close(fd)
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (top, before[1]))
+        while len(got) < 1 + len(sizes):
+            ours.flush()
+            got += theirs.receive()
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
+    ours.send(("after",), os.open(os.devnull, os.O_RDONLY))
+    ours.flush()
+    got += theirs.receive()
+    assert [what for what, *_ in got] == ["long", *range(len(sizes)), "after"]
+    counts = [len(fds) for *_, fds in got[1:]]
+    left, expected = free, []
+    for size in sizes:
+        expected.append(size if left >= size else 0)
+        left -= size
+    assert counts == [*expected, 1]
+    for fd in [fd for *_, fds in got for fd in fds]:
+        os.close(fd)
+    assert theirs._fds == theirs._later == []
+    ours.close()
+    theirs.close()
+
+
+class _Full:
+    """A socket that for a while sends no descriptors: its user has too many under way."""
+
+    def __init__(self, sock: socket.socket, times: int) -> None:
+        self._sock, self._times = sock, times
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._sock, name)
+
+    def sendmsg(self, *given: Any) -> int:
+        self._times -= 1
+        if self._times >= 0:
+            raise OSError(errno.ETOOMANYREFS, "too many references")
+        return self._sock.sendmsg(*given)
+
+
+def test_too_many_descriptors_under_way_are_waited_for(pair: Pair) -> None:
+    ours, theirs = pair
+    ours.sock = cast("Any", _Full(ours.sock, 3))
+    ours.send(("one",), os.open(os.devnull, os.O_RDONLY))
+    for _ in range(3):
+        assert ours.pending and theirs.receive() == []
+        ours.flush()
+    if ours.gathers:
+        ours.flush()
+    [(what, (fd,))] = theirs.receive()
+    assert what == "one" and not ours.pending
+    os.close(fd)
 
 
 def test_what_is_gathered_waits_for_its_flush() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import random
 import sys
+import time
 from typing import Any
 
 import pytest
@@ -98,6 +99,14 @@ def test_depth_hidden_behind_a_torn_string_is_no_harm() -> None:
             read_report(b'{"value":' + data, "call")
     finally:
         sys.setrecursionlimit(before)
+
+
+@pytest.mark.parametrize("end", [b"", b"\\", b"\\\n", b"x", b'"'], ids=repr)
+def test_a_string_that_does_not_end_is_gone_over_once(end: bytes) -> None:
+    # Going back over it from each of its quotes, a megabyte took an hour of the caller.
+    began = time.process_time()
+    read_report(b"[" * (MAX_DEPTH + 1) + b'"' + b'\\"' * 30_000 + end, "call")
+    assert time.process_time() - began < 1.0
 
 
 def test_whatever_the_bytes_it_reads_or_tells() -> None:

@@ -315,6 +315,12 @@ ATTACKS: list[tuple[str, str, list[str]]] = [
     ("ipc", "made('semget', 'semctl', 0, 1, 0o1600)", []),
     ("ipc", "call('mq_unlink', ctypes.addressof(ctypes.create_string_buffer(1)))", []),
     ("memory files", "os.memfd_create('x')", []),
+    (
+        "messages",
+        "import socket; a, b = socket.socketpair(); socket.send_fds(a, [b'x'], [0])",
+        [],
+    ),
+    ("locks", "import fcntl; fcntl.fcntl(os.open('/dev/null', 2), 37, bytes(32))", []),
     ("kernel", "call('unshare', 0x200)", []),
     ("kernel", "call('keyctl', 0, -3, 1)", []),
     ("kernel", "call('io_uring_setup', 0, 0)", []),
@@ -416,6 +422,18 @@ LIBRARY = {
     "pool": """
         from concurrent.futures import ThreadPoolExecutor
         return sum(ThreadPoolExecutor(4).map(int, "1000"))""",
+    "socketpair": """
+        import socket
+        a, b = socket.socketpair()
+        a.sendall(b"x"); return len(b.recv(2))""",
+    "streams": """
+        import asyncio, socket
+        async def talk():
+            ends = [await asyncio.open_connection(sock=end) for end in socket.socketpair()]
+            ends[0][1].write(b"x" * 50_000)
+            await ends[0][1].drain()
+            return len(await ends[1][0].readexactly(50_000))
+        return asyncio.run(talk()) // 50_000""",
     "sqlite3": "import sqlite3; return sqlite3.connect('db').execute('select 1').fetchone()[0]",
     "ssl": "import ssl; return int(ssl.OPENSSL_VERSION_NUMBER > 0)",
     "ctypes": "import ctypes; return ctypes.CDLL(None).abs(-1)",

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import ast
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -47,3 +49,68 @@ def test_a_channel_is_not_heard_of_once_its_child_is_gone() -> None:
     command = [sys.executable, "-S", "-P", "-c", _REPORTED, str(PACKAGE)]
     done = subprocess.run(command, check=True, capture_output=True, text=True, timeout=60)
     assert done.stdout == "{} []\n"
+
+
+_SHORT_OF_FILES = """
+import os, select, sys
+sys.path.append(sys.argv[1])
+from _socket import socketpair
+from resource import RLIMIT_NOFILE, getrlimit, setrlimit
+from types import SimpleNamespace
+from inside.children import Children
+from inside.link import Link
+from inside.zygote import Zygote
+caller, ours = map(Link, socketpair())
+seal = SimpleNamespace(slots=[], prepare=None)
+children = Children(seal, {"without_own": [], "rlimits": []})
+hard = getrlimit(RLIMIT_NOFILE)[1]
+setrlimit(RLIMIT_NOFILE, (100, hard))
+zygote = Zygote.__new__(Zygote)
+zygote.children, zygote.link, zygote._epoll = children, ours, select.epoll()
+zygote._channels, zygote._next_tick = {}, 0.0
+zygote._active = zygote._running = zygote._more = 0
+zygote._wall_s, zygote._refused = 1.0, False
+kind, free = sys.argv[2], int(sys.argv[3])
+zygote._queue = [("run", n, kind, 0, (os.open(os.devnull, 0),)) for n in range(40)]
+taken = []
+while len(taken) < 100:
+    try: taken.append(os.open(os.devnull, 0))
+    except OSError: break
+for fd in taken[-free:]: os.close(fd)
+pids = iter(range(1000, 2000))
+def fork(child):
+    os.close(child.job)
+    pid = next(pids)
+    children.alive[pid] = child
+    return pid
+children.fork = fork
+zygote._start(40, 0.0)
+started, waiting = len(children.alive), [message[1] for message in zygote._queue]
+refused = zygote._refused
+setrlimit(RLIMIT_NOFILE, (hard, hard))
+told = []
+while select.select([caller.fd], [], [], 0)[0]:
+    told += [message[:2] for message in caller.receive()]
+print(started, waiting[:1], len(waiting), refused, told, sep=", ")
+"""
+
+
+@pytest.mark.parametrize("kind", ["serve", "stdin", "call"])
+def test_children_that_there_are_no_descriptors_for_wait(kind: str) -> None:
+    started, first, waiting, refused, told = _short_of_files(kind, 30)
+    assert 2 < started < 40
+    assert (waiting, first, refused) == (40 - started, [started], True)
+    assert [what for what, *_ in told] == ["started"] * (started if kind == "serve" else 0)
+
+
+@pytest.mark.parametrize("kind", ["serve", "stdin", "call"])
+def test_a_run_that_there_are_none_for_even_alone_is_given_up(kind: str) -> None:
+    _, first, waiting, refused, told = _short_of_files(kind, 2)
+    assert (waiting, first, refused, told) == (39, [1], False, [("error", 0)])
+
+
+def _short_of_files(kind: str, free: int) -> list[Any]:
+    command = [sys.executable, "-S", "-P", "-c", _SHORT_OF_FILES, str(PACKAGE), kind, str(free)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stderr
+    return list(ast.literal_eval(f"[{done.stdout.strip()}]"))

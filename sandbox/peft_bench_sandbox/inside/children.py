@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 
 MOST_CHILDREN = 256
 _SPARE = 64  # memory files kept for the next children
+# What a child takes of the zygote's descriptors: up to four files, its directory's ruleset, its
+# job, and one for jobs that wait. And what the zygote needs besides.
+_A_CHILD, _OTHERS = 7, 96
 # Limits that do not hamper the zygote: set once, for it and all its children. That of processes
 # would: a child that has started all the threads there may be must not keep it from forking.
 _INHERITED = (kernel.RLIMIT_MEMLOCK, kernel.RLIMIT_MSGQUEUE, kernel.RLIMIT_FSIZE)
@@ -66,6 +69,10 @@ class Children:
                 self.limits[what] = kernel.limit_call(what, (lowered, lowered))
         self._own_limits = tuple(self.limits.values())
         self.alive: dict[int, Child] = {}
+        most = len(seal.slots) or MOST_CHILDREN
+        self._most = max(
+            1, min(most, (_descriptors(most * _A_CHILD + _OTHERS) - _OTHERS) // _A_CHILD)
+        )
         self._folders = [os.fsencode(slot) for slot in seal.slots]
         self._slots = list(range(len(seal.slots)))
         self._spare: list[int] = []  # empty memory files
@@ -79,19 +86,30 @@ class Children:
 
     def room(self) -> int:
         """How many more may be forked."""
-        return (len(self.seal.slots) or MOST_CHILDREN) - len(self.alive)
+        return self._most - len(self.alive)
 
     def prepare(self, number: int, kind: str, size: int, job: int) -> Child:
-        """What a child is going to have."""
-        slot = self.take_slot()
-        child, file = Child(number, kind, size, job, slot), self._memory_file
-        if kind == "serve":
-            ours, theirs = socketpair()
-            child.judge, child.channel = ours.detach(), theirs.detach()
-            child.files = self._null, file(), file()
-        else:
-            # A single script's input is its job's file.
-            child.files = file() if kind == "scripts" else self._null, file(), file(), file()
+        """What a child is going to have.
+
+        Raises:
+            OSError: there are no descriptors left for it.
+        """
+        child, file = Child(number, kind, size, job, self.take_slot()), self._memory_file
+        try:
+            if kind == "serve":
+                ours, theirs = socketpair()
+                child.judge, child.channel = ours.detach(), theirs.detach()
+                child.files = (self._null,)
+            else:
+                # A single script's input is its job's file.
+                child.files = (file() if kind == "scripts" else self._null,)
+            for _ in range(2 if kind == "serve" else 3):
+                child.files += (file(),)
+        except OSError:
+            if child.judge >= 0:
+                os.close(child.judge)
+            self.release(child)
+            raise
         return child
 
     def fork(self, child: Child) -> int:
@@ -128,9 +146,9 @@ class Children:
     ) -> None:
         """In the child: seal, read the job, run the candidate. Never returns.
 
-        Every object touched here is a page copied: few steps, none of them general. Standard input
-        is the zygote's own, the null device, where a kind has nothing to read. last, leave: only
-        an exercise gives others.
+        Every object touched here is a page copied: few steps, none of them general. Where a kind
+        has nothing to read, it opens the null device for itself: what is done to one that others
+        have open as well, these could see. last, leave: only an exercise gives others.
         """
         code = 1
         try:
@@ -138,10 +156,16 @@ class Children:
                 dup2, files, kind, begin = os.dup2, child.files, child.kind, 0
                 dup2(files[1], 1)
                 dup2(files[2], 2)
+                if kind == "stdin":
+                    dup2(child.job, 0)
+                elif files[0] != self._null:
+                    dup2(files[0], 0)
+                elif self._closes:
+                    os.close(0)
+                    os.open("/dev/null", os.O_RDONLY)  # the lowest that is free
                 if kind == "serve":
                     dup2(child.channel, candidate.CHANNEL)
                 else:
-                    dup2(child.job if kind == "stdin" else files[0], 0)
                     dup2(files[3], candidate.REPORT)
                 if kind == "stdin":
                     # The caller has written it, so that it may be larger than a program's files.
@@ -224,21 +248,23 @@ class Children:
             if (child := self.alive.get(int(pid))) is not None:
                 child.failure = text
 
-    def release(self, child: Child) -> None:
-        """Close or keep the child's files, clean its working directory."""
+    def release(self, child: Child, given: "Iterable[int]" = ()) -> None:
+        """Close or keep the child's files but those given away, clean its working directory."""
         if child.channel >= 0:
             os.close(child.channel)
         for fd in child.files:
-            if fd != self._null:
+            if fd in given:
+                del self._looks[fd]
+            elif fd != self._null:
                 self._keep(fd)
         self.give_slot(child.slot)
 
     def take_slot(self) -> "int | None":
-        """A directory to work in, by its number, if there is one."""
-        slot = self._slots.pop() if self._slots else None
-        if slot is not None:
-            self.seal.prepare(slot)
-        return slot
+        """A directory to work in, by its number, if there is one. Raises OSError."""
+        if not self._slots:
+            return None
+        self.seal.prepare(self._slots[-1])
+        return self._slots.pop()
 
     def give_slot(self, slot: "int | None") -> None:
         """Take a directory back from a process that has ended; clean it."""
@@ -260,6 +286,15 @@ class Children:
         else:
             del self._looks[fd]
             os.close(fd)
+
+
+def _descriptors(wanted: int) -> int:
+    """How many this process may have open; so many, if they are to be had."""
+    soft, hard = kernel.limit(kernel.RLIMIT_NOFILE)
+    if soft < min(wanted, hard):
+        soft = min(wanted, hard)
+        kernel.limit(kernel.RLIMIT_NOFILE, (soft, hard))
+    return soft
 
 
 def _look_of(fd: int) -> "tuple[int, ...]":

@@ -60,9 +60,10 @@ _CLONE_NEW = 0x7E020000  # every CLONE_NEW* bit that clone(2) takes
 _CLONE_THREAD = 0x00010000
 _IOCTL = (0x5401, 0x5413, 0x541B, 0x5421, 0x5450, 0x5451)
 """TCGETS TIOCGWINSZ FIONREAD FIONBIO FIONCLEX FIOCLEX"""
-_FCNTL = (0, 1, 2, 3, 4, 5, 6, 7, 36, 37, 38, 1030, 1032, 1034)
-"""Duplicates, flags and locks. Not F_SETOWN and F_SETSIG, which send any signal to anyone, and
-not F_SETPIPE_SZ and F_SETLEASE."""
+_FCNTL = (0, 1, 2, 3, 4, 5, 6, 7, 1030, 1032, 1034)
+"""Duplicates, flags and locks. Not F_SETOWN and F_SETSIG, which send any signal to anyone, not
+F_SETPIPE_SZ and F_SETLEASE, and not F_OFD_SETLK: a lock of an open file and not of a process stays
+on what the next program is given."""
 _AF_UNIX, _SOCK_STREAM, _SOCK_FLAGS = 1, 1, 0x80800
 _PR_NAMES = (15, 16)  # PR_SET_NAME, PR_GET_NAME
 
@@ -164,6 +165,8 @@ def zygote_filter(
 def child_filter(machine: str, pid: int, metadata: bool, freed: Iterable[str] = ()) -> Code:
     """What a program may not do beyond the zygote's filter: no process, no signal but to itself.
 
+    Nor a message with descriptors: what is under way in sockets is counted for a user, who is the
+    zygote's as well, and it can be more than one may have before any other of his is refused.
     Changing a mode by path is left out and told to have succeeded, since the path could lead into
     a sibling's directory; through a descriptor it works. Without metadata the other filter refuses
     all of it (and must not be contradicted: of two errors the later filter's counts), as it does
@@ -177,7 +180,7 @@ def child_filter(machine: str, pid: int, metadata: bool, freed: Iterable[str] = 
         ("clone", thread),
         ("kill tgkill", itself),
         ("prctl", _one_of(0, _PR_NAMES, DENY)),
-        ("fork seccomp memfd_create", deny),
+        ("fork seccomp memfd_create sendmsg", deny),
         ("chmod fchmodat" if metadata else "", pretend),
     ]
     tests: list[tuple[int, int]] = []  # (number, where its code begins in the tail)

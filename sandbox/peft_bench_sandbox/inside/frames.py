@@ -5,6 +5,13 @@ import os
 _LENGTH = 4
 _CHUNK = 1 << 13
 _LARGE = 1 << 20
+# In how many parts a frame may come. Who writes it at once is read by thousands of bytes; a byte at
+# a time, the reading costs more than the writing.
+_PARTS, _PART = 1000, 1 << 10
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from mmap import mmap
 
 
 class TooLong(Exception):
@@ -42,12 +49,20 @@ def read_frame(fd: int) -> bytes:
     return data[_LENGTH:]
 
 
-class Frames:
-    """Reads frames from a descriptor, each of at most `most` bytes."""
+class TooManyParts(Exception):
+    """A frame comes in more parts than it may."""
 
-    def __init__(self, fd: int, most: int) -> None:
+
+class Frames:
+    """Reads frames from a descriptor, each of at most `most` bytes.
+
+    heard: its first byte is set as soon as anything comes.
+    """
+
+    def __init__(self, fd: int, most: int, heard: "mmap | bytearray") -> None:
         self._fd = fd
         self._most = most
+        self._heard = heard
         self._data = b""
 
     def read(self) -> "bytes | None":
@@ -55,6 +70,7 @@ class Frames:
 
         Raises:
             TooLong: it has more than `most` bytes; they are not read.
+            TooManyParts: its bytes come too few at a time; the others are not read.
         """
         while len(self._data) < _LENGTH:
             if not self._more():
@@ -70,6 +86,8 @@ class Frames:
                     return None
                 parts.append(self._data)
                 size += len(self._data)
+                if len(parts) > _PARTS + end // _PART:
+                    raise TooManyParts(f"a message in over {len(parts) - 1} parts")
             self._data = b"".join(parts)
         frame, self._data = self._data[_LENGTH:end], self._data[end:]
         return frame
@@ -79,5 +97,8 @@ class Frames:
             part = os.read(self._fd, _CHUNK)
         except OSError:  # reset: the other end died with unread data
             return False
+        if not part:
+            return False
+        self._heard[0] = 1
         self._data += part
-        return bool(part)
+        return True

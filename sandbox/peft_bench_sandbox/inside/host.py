@@ -19,7 +19,7 @@ from types import CodeType
 
 from . import kernel
 from .candidate import cut, describe_assertion, text_of
-from .frames import Frames, TooLong, write_frame
+from .frames import Frames, TooLong, TooManyParts, write_frame
 from .link import Closed, Link
 from .plain import Malformed, NotPlain, decode, encode, is_marshalled_whole
 
@@ -110,7 +110,7 @@ class Judgement:
         self.lasting = test.lasting
         self._fd = fd
         self._most = most
-        self._frames = Frames(fd, most)
+        self._frames = Frames(fd, most, replied)
         self._raised: BaseException | None = None
         # What may become of the test by the candidate's doing before the test has called it: what
         # it has said that lasts, and the names that the test has from it.
@@ -159,9 +159,12 @@ class Judgement:
             frame = self._frames.read()
         except TooLong as error:
             raise self._end("output", f"the program answered with {error}") from None
+        except TooManyParts as error:
+            raise self._end("gone", f"the program spoke in {error}") from None
         if not frame:
             raise self._end("gone", "the program left its test")
-        self._replied[0] = 1  # what these words do to this process is the candidate's doing
+        # What words do to this process, from their first byte on, is the candidate's doing.
+        self._replied[0] = 1
         letter, text = chr(frame[0]), frame[1:].decode("ascii", "replace")
         if letter == "v":
             return letter, text

@@ -53,13 +53,14 @@ class Hosts:
 
         works: it gets a directory of its own, where there are such.
         """
-        slot = self._children.take_slot() if works else None
-        if works and slot is None and self._slots:
-            self._waiting.append(number)
-            return
-        replied = mmap(-1, 1)
-        ours, theirs = socketpair()
+        slot = None
         try:
+            slot = self._children.take_slot() if works else None
+            if works and slot is None and self._slots:
+                self._waiting.append(number)
+                return
+            replied = mmap(-1, 1)
+            ours, theirs = socketpair()
             pid = os.fork()
         except OSError as error:
             text = f"the sandbox could not start a judge: {error}"

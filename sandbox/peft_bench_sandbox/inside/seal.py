@@ -53,6 +53,8 @@ GUARDS: dict[str, tuple[str, str, str, str]] = {
     ),
     "ipc": (_SYSTEM_V, "", "ipc namespace", ""),
     "memory files": ("", "memfd_create", "", ""),
+    "messages": ("", "sendmsg", "", ""),
+    "locks": ("fcntl", "", "", ""),
     "kernel": (_KERNEL, "", "", ""),
     "filters": ("", "seccomp", "", ""),
     "special files": ("mknod mknodat", "", "", ""),
@@ -61,7 +63,6 @@ GUARDS: dict[str, tuple[str, str, str, str]] = {
     "rights": ("", "", "unprivileged", ""),
     "slots": ("", "", "", "slots"),
 }
-_SPARE_DESCRIPTORS = 512
 _UNKNOWN_PID = 0x7FFFFFFF  # stands for the child's own until that is known
 
 
@@ -217,7 +218,6 @@ class Seal:
         base = os.path.dirname(self.slots[0]) if self.slots else ""
         tops = [f"/{name}" for name in os.listdir("/") if f"/{name}" != base]
         rules = [(top, writing if top == "/dev" else reading) for top in tops]
-        self._need_descriptors(len(self.slots))
         common = landlock.opened((top, right) for top, right in rules if not os.path.islink(top))
         self._common = common
         self._base = base if "slots" in parts else ""
@@ -228,20 +228,16 @@ class Seal:
         """Builds the ruleset of a slot that is to be used for the first time, before the fork.
 
         Few are ever used, and a descriptor for each of them would be for every child to close.
+        Raises OSError.
         """
         if self._bare >= 0 and self._rulesets[slot] < 0:
             own = landlock.opened([(self._base or self.slots[slot], landlock.WORK)])
-            self._rulesets[slot] = landlock.ruleset(
-                self.landlock_abi, self._common + own, self._left.parts
-            )
-            os.close(own[0][0])
-
-    @staticmethod
-    def _need_descriptors(count: int) -> None:
-        soft, hard = kernel.limit(kernel.RLIMIT_NOFILE)
-        wanted = min(count + _SPARE_DESCRIPTORS, hard)
-        if soft < wanted:
-            kernel.limit(kernel.RLIMIT_NOFILE, (wanted, hard))
+            try:
+                self._rulesets[slot] = landlock.ruleset(
+                    self.landlock_abi, self._common + own, self._left.parts
+                )
+            finally:
+                os.close(own[0][0])
 
     def _filter(self) -> None:
         """Attaches the zygote's filter and prepares the children's."""

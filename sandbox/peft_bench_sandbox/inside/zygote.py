@@ -107,7 +107,11 @@ class Zygote:
         """Do as the caller says."""
         what = message[0]
         if what == "run":
-            self._queue.append(message)
+            if message[-1]:
+                self._queue.append(message)
+            else:
+                text = "the sandbox could not start a run: it has too many files open"
+                self.link.send(("error", message[1], text))
         elif self.hosts is not None:
             (self.hosts.start if what == "host" else self.hosts.kill)(*message[1:-1])
 
@@ -123,17 +127,26 @@ class Zygote:
         jobs, self._queue = self._queue[:count], self._queue[count:]
         self._more = max(0, self._more - count)
         self._looks, self._next_tick = _QUIET + 1, min(self._next_tick, now + _LOOK_S)
-        prepared = [
-            children.prepare(number, kind, size, fds[0]) for _, number, kind, size, fds in jobs
-        ]
-        forked = []
+        prepared, forked = [], []
+        for place, (_, number, kind, size, fds) in enumerate(jobs):
+            try:
+                prepared.append(children.prepare(number, kind, size, fds[0]))
+            except OSError as error:
+                self._queue[:0] = jobs[place + 1 :]
+                self._refuse(number, kind, size, fds[0], error, alone=not prepared)
+                break
         for child in prepared:
             child.start = time.monotonic()
             child.next_check = child.start + self._wall_s * 0.9
             try:
                 forked.append((children.fork(child), child))
             except OSError as error:
-                self._refuse(child, error)
+                if child.judge >= 0:
+                    os.close(child.judge)
+                self._refuse(child.number, child.kind, child.size, child.job, error)
+                children.release(child)
+        # With nobody whose end could be waited for, the next is tried all the same.
+        self._refused = self._refused and bool(children.alive)
         for pid, child in forked:
             self._active += 1
             self._running += 1
@@ -142,20 +155,20 @@ class Zygote:
                 self._channels[child.channel] = pid
                 self._epoll.register(child.channel, 0)
 
-    def _refuse(self, child: Child, error: OSError) -> None:
-        """There was no room for a child: wait for another to end, or give its run up."""
+    def _refuse(
+        self, number: int, kind: str, size: int, job: int, error: OSError, *, alone: bool = True
+    ) -> None:
+        """There was no room for a child: wait for another to end, or give its run up.
+
+        alone: no other is about to be forked.
+        """
         self._refused = True
-        if child.judge >= 0:
-            os.close(child.judge)
-        if self._running or self.children.alive:
-            again = "run", child.number, child.kind, child.size, (child.job,)
-            self._queue.insert(0, again)
+        if self.children.alive or not alone:
+            self._queue.insert(0, ("run", number, kind, size, (job,)))
         else:
-            os.close(child.job)
-            self._refused = False
+            os.close(job)
             text = f"the sandbox could not start a run: {error}"
-            self.link.send(("error", child.number, text))
-        self.children.release(child)
+            self.link.send(("error", number, text))
 
     def _end(self, pid: int, cause: str) -> None:
         """Kill a child that has not been reaped yet, and note why."""
@@ -200,9 +213,9 @@ class Zygote:
         cpu_s = usage.ru_utime + usage.ru_stime
         self.link.send(
             ("end", child.number, exit_code, child.cause, cpu_s, wall_s, usage.ru_maxrss * 1024,
-             out_size + err_size, child.failure, left), *map(os.dup, files)
+             out_size + err_size, child.failure, left), *files
         )  # fmt: skip
-        self.children.release(child)
+        self.children.release(child, files)
 
     # Time
 

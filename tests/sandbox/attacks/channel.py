@@ -202,6 +202,10 @@ WRITTEN = {
     "a report of a pass": ("put(report(outcome='passed', status='passed', passed=1))", "report"),
     "a report of an unknown end": ("put(report(outcome='judged'))", "report"),
     "a report twice": ("put(report() * 2)", "report"),
+    "a string of quotes without end": (
+        "put(b'[' * 101 + b'\"' + b'\\\\\"' * 20_000)",
+        "report",
+    ),
     "half a report": ("put(report()[:-9])", "report"),
     "a list": ("put(b'[]')", "report"),
     "brackets without end": ("put(b'[' * 10**5)", "report"),

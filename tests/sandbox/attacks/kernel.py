@@ -121,6 +121,27 @@ ATTACKS: tuple[Attack, ...] = (
         prelude=RAW,
     ),
     *guarded(
+        {
+            "messages: descriptors under way": """
+import socket
+def act():
+    # Counted for all processes of a user, beyond a bound of which none of them can send any more.
+    near, far = socket.socketpair()
+    socket.send_fds(near, [b'x'], [0] * 200)
+def attack(): return attempt(act)
+""",
+            "messages: descriptors that hold each other": """
+import socket
+def act():
+    near, far = socket.socketpair()
+    for end in (near, far): socket.send_fds(end, [b'x'], [near.fileno(), far.fileno()])
+def attack(): return attempt(act)
+""",
+        },
+        "messages",
+        prelude=ATTEMPT,
+    ),
+    *guarded(
         {"memory files: fill a memory file": FILL_FILE},
         *("memory files", "rlimits"),
         prelude=RAW,

@@ -129,11 +129,13 @@ WAYS = {
     "flags": "fcntl.fcntl(fd, fcntl.F_SETFL, os.O_APPEND | os.O_NONBLOCK | os.O_ASYNC)",
     "seals": "fcntl.fcntl(fd, 1033, 0xE)",  # F_ADD_SEALS
     "a lock": "fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)",
+    "a lock of a process": "fcntl.lockf(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)",
+    "a lock of an open file": "fcntl.fcntl(fd, 37, struct.pack('hhqqi4x', 0, 0, 42, 7, 0))",
     "a size": "os.ftruncate(fd, 12345)",
     "a place": "os.lseek(fd, 12345, os.SEEK_SET)",
 }
 TELL = """
-import fcntl, os
+import fcntl, os, struct
 def attack():
     for fd in (0, 1, 2, 4):
         try: {way}
@@ -141,18 +143,32 @@ def attack():
     return []
 """
 HEAR = """
-import fcntl, os, stat
+import fcntl, os, stat, struct, time
+def is_locked():
+    fresh = os.open('/dev/null', os.O_RDWR)
+    try: fcntl.flock(fresh, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError: return True
+    finally: os.close(fresh)
+    for fd in (0, 1, 2, 4):
+        try: lock = fcntl.fcntl(fd, fcntl.F_GETLK, struct.pack('hhqqi4x', 1, 0, 0, 0, 0))
+        except OSError: continue
+        if struct.unpack('hhqqi4x', lock)[0] != fcntl.F_UNLCK: return True
+    return False
 def attack():
     heard = []
+    for _ in range(40):  # one of a program that is still there goes away with it
+        if not is_locked(): break
+        time.sleep(0.01)
+    else: heard.append('a lock')
     for fd in (0, 1, 2, 4):
         try: status = os.fstat(fd)
         except OSError: continue
+        if fcntl.fcntl(fd, fcntl.F_GETFL) & (os.O_APPEND | os.O_NONBLOCK | os.O_ASYNC):
+            heard.append('flags')
         if not stat.S_ISREG(status.st_mode): continue
         if status.st_mtime == 12345: heard.append('time')
         if status.st_mode & 0o777 == 0o604: heard.append('mode')
         if os.listxattr(fd): heard.append('attributes')
-        if fcntl.fcntl(fd, fcntl.F_GETFL) & (os.O_APPEND | os.O_NONBLOCK | os.O_ASYNC):
-            heard.append('flags')
         try: seals = fcntl.fcntl(fd, 1034)  # F_GET_SEALS; 1 is a memory file's own
         except OSError: seals = 1
         if seals & 0xE: heard.append('seals')
