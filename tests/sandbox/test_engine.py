@@ -195,14 +195,17 @@ def test_the_judges_zygote_killed_in_the_middle_is_replaced(
 ) -> None:
     list(engine.run([FINE]))
     before = children()
-    slow = "import time\ntime.sleep(0.2)\nassert f() == 1"
-    programs = [Program(str(n), ONE, (AssertTest(slow, judge=judge),)) for n in range(12)]
+    # The first ends long before the others, so that these are there to be killed.
+    slow = [f"import time\ntime.sleep({0.6 if n else 0.1})\nassert f() == 1" for n in range(5)]
+    programs = [
+        Program(str(n), ONE, (AssertTest(test, judge=judge),)) for n, test in enumerate(slow)
+    ]
     verdicts = engine.run(programs)
     told = [next(verdicts)]
     first = born(before)
     os.kill(which(first), signal.SIGKILL)
     told += verdicts
-    assert statuses(told) == {str(n): "passed" for n in range(12)}
+    assert statuses(told) == {str(n): "passed" for n in range(5)}
     assert born(before) != first
 
 
