@@ -3,10 +3,11 @@
 Executed as a script, as root: `python environments.py NAME HOME COMMAND...` changes itself, step by
 step, into what the environment is and executes the command. `ENVIRONMENTS` names them:
 
-- "unprivileged user": uid and gid 65534, no groups, no capabilities. Directories that others cannot
-  enter and that hold what the tests need (a 0700 home with the interpreter in it, say) are covered
-  by a file system in memory, in a mount namespace of this command's own, with just what is needed
-  bound into it again.
+- "unprivileged user": uid and gid 65534 (65533 and so on in other workers of pytest-xdist: the
+  threads of a user are counted together, wherever they run), no groups, no capabilities.
+  Directories that others cannot enter and that hold what the tests need (a 0700 home with the
+  interpreter in it, say) are covered by a file system in memory, in a mount namespace of this
+  command's own, with just what is needed bound into it again.
 - "no user namespaces": a seccomp filter refuses unshare, setns, mount, pivot_root and the like, and
   clone with any namespace, as Docker's does; root keeps the capabilities that Docker leaves it.
 - "no user namespaces, unprivileged user": both.
@@ -24,7 +25,7 @@ import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-NOBODY = 65534
+NOBODY = 65534 - int("0" + os.environ.get("PYTEST_XDIST_WORKER", "").removeprefix("gw"))
 ENVIRONMENTS = (
     "unprivileged user",
     "no user namespaces",

@@ -85,7 +85,8 @@ def test_the_environment_is_what_it_says(name: str, home: Path) -> None:
     ended = run(name, home, "-c", _CHECK)
     told = dict(line.split(" ", 1) for line in ended.stdout.splitlines())
     unprivileged = "unprivileged" in name
-    assert told["uid"].startswith("65534 65534 []" if unprivileged else "0 0 "), ended.stdout
+    nobody = f"{environments.NOBODY} {environments.NOBODY} []"
+    assert told["uid"].startswith(nobody if unprivileged else "0 0 "), ended.stdout
     assert (told["capabilities"] == "0") == unprivileged
     assert told["namespaces"] == str("no user namespaces" not in name)
     assert told["level"] == "strong", ended.stdout
