@@ -230,14 +230,18 @@ def _keeps_answers(partial: Path) -> bool:
     """Whether a working folder has anything that was made by a model."""
     if any(file.stat().st_size for file in partial.glob(KEPT_FILES)):
         return True
-    for file in partial.glob("answers_rank*.db"):
-        with closing(sqlite3.connect(file)) as cache:
+    return any(map(_holds_rows, partial.glob("answers_rank*.db")))
+
+
+def _holds_rows(database: Path) -> bool:
+    with closing(sqlite3.connect(database)) as cache:
+        try:
             tables = cache.execute("select name from sqlite_master where type = 'table'").fetchall()
-            if any(
+            return any(
                 cache.execute(f'select 1 from "{name}" limit 1').fetchone() for (name,) in tables
-            ):
-                return True
-    return False
+            )
+        except sqlite3.DatabaseError:
+            return True  # it cannot be read, and is not to be deleted for that
 
 
 def _run_harness(

@@ -49,10 +49,10 @@ class ShotsMixin(ConfigurableTask):  # type: ignore[misc]
         settings.pop("class", None)
         metadata = settings.get("metadata") or {}
         source = self.data or str(metadata.get("data", ""))
-        for remark in _remarks(metadata, source):
-            _log.warning("%s: %s", settings.get("task"), remark)
         named = {key: metadata[key] for key in ("profile", "quirks") if key in metadata}
         self._prompt_quirks = active_quirks(source, **named)
+        for remark in _remarks(metadata, source):
+            _log.warning("%s: %s", settings.get("task"), remark)
         self._choice = Choice.parse(metadata, self._prompt_quirks)
         self._fewshot_seed: Any = None
         self._shots: Shots | None = None
@@ -229,14 +229,15 @@ class ShotsMixin(ConfigurableTask):  # type: ignore[misc]
 
 
 def _remarks(metadata: Mapping[str, Any], source: str) -> Iterator[str]:
-    """What the metadata says to no effect: names that are nearly ours, quirks of other data."""
+    """What the metadata, which is sound, says to no effect: names that are nearly ours, quirks of
+    other data."""
     for name in metadata:
         near = difflib.get_close_matches(str(name), _KNOWN, n=1, cutoff=0.85)
         if near and name not in _KNOWN:
             yield f"--metadata {name} says nothing to this task; did you mean {near[0]}?"
     named = metadata.get("quirks") or ()
     for name in named.split("+") if isinstance(named, str) else named:
-        if name in QUIRKS and source not in QUIRKS[name].data:
+        if source not in QUIRKS[name].data:
             yield f"--metadata quirks={name} is none of {source or 'this task'}'s"
 
 

@@ -241,6 +241,17 @@ def test_where_nothing_was_answered_anything_may_be_asked(
     assert record.tasks[0].n == 2
 
 
+def test_a_damaged_cache_is_not_deleted_for_another_request(
+    trained: Callable[..., Path], tmp_path: Path
+) -> None:
+    stopped_after(0, tmp_path / "e", trained())
+    [cache] = (tmp_path / "e.partial").glob("answers_rank*.db")
+    cache.write_bytes(b"no database at all" * 100)
+    with pytest.raises(UsageError, match="keeps answers of another evaluation"):
+        score(trained(), out=tmp_path / "e", extra=("--limit", "2", *SHORT[2:]))
+    assert cache.read_bytes().startswith(b"no database")
+
+
 def test_two_at_one_folder(trained: Callable[..., Path], tmp_path: Path) -> None:
     from peft_bench.workfolder import alone
 

@@ -314,6 +314,12 @@ def test_what_is_said_to_no_effect(
     assert said in "".join(told)
 
 
+@pytest.mark.parametrize("quirks", [3, None, [[]], ["flaten"]])
+def test_quirks_that_are_none_are_one_error(quirks: Any) -> None:
+    with pytest.raises(UsageError, match="no such quirk"):
+        make(quirks=quirks)
+
+
 @pytest.mark.parametrize(
     ("until", "expected"), [("\n\n", ["\n\n"]), (["a", "b"], ["a", "b"]), (None, []), ("", [])]
 )
